@@ -1,0 +1,113 @@
+#include "core/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#endif
+
+enum { ALIGNMENT = 64, ARENA_BLOCK_MIN = 1 << 20 };
+
+static bool round_up(size_t n, size_t *out) {
+    if (!mem_add(n, ALIGNMENT - 1, out)) return false;
+    *out &= ~(size_t)(ALIGNMENT - 1);
+    return true;
+}
+
+err_code mem_new(void *out, size_t count, size_t size, const char *what, err *e) {
+    size_t bytes, rounded;
+    void *p = NULL;
+    if (mem_mul(count, size, &bytes) && round_up(bytes ? bytes : 1, &rounded)) p = aligned_alloc(ALIGNMENT, rounded);
+    memcpy(out, &p, sizeof p);
+    return p ? ERR_OK : err_nomem(e, what, (unsigned long long)count * size);
+}
+
+err_code mem_new0(void *out, size_t count, size_t size, const char *what, err *e) {
+    err_code rc = mem_new(out, count, size, what, e);
+    if (rc) return rc;
+    void *p;
+    memcpy(&p, out, sizeof p);
+    memset(p, 0, count * size);
+    return ERR_OK;
+}
+
+err_code mem_grow(void *data, size_t *cap, size_t count, size_t size, const char *what, err *e) {
+    if (count <= *cap) return ERR_OK;
+    size_t wanted = *cap ? *cap : 16;
+    while (wanted < count)
+        if (!mem_mul(wanted, 2, &wanted)) return err_nomem(e, what, (unsigned long long)count * size);
+    void *old, *new;
+    memcpy(&old, data, sizeof old);
+    err_code rc = mem_new(&new, wanted, size, what, e);
+    if (rc) return rc;
+    if (*cap) memcpy(new, old, *cap * size);
+    free(old);
+    memcpy(data, &new, sizeof new);
+    *cap = wanted;
+    return ERR_OK;
+}
+
+/* ---- arena ---- */
+
+struct arena_block {
+    arena_block *next;
+    size_t used, size; /* of the bytes behind this header */
+    char padding[ALIGNMENT - 3 * sizeof(size_t)];
+};
+
+static char *block_bytes(arena_block *b) { return (char *)b + sizeof *b; }
+
+static err_code block_new(arena *a, size_t size, err *e) {
+    arena_block *b;
+    err_code rc = mem_new(&b, size + sizeof *b, 1, "scratch", e);
+    if (rc) return rc;
+    *b = (arena_block){.next = a->blocks, .size = size};
+    ASAN_POISON_MEMORY_REGION(block_bytes(b), size);
+    a->blocks = b;
+    return ERR_OK;
+}
+
+static void block_free(arena_block *b) {
+    ASAN_UNPOISON_MEMORY_REGION(block_bytes(b), b->size);
+    free(b);
+}
+
+err_code arena_take(arena *a, void *out, size_t count, size_t size, err *e) {
+    size_t bytes, rounded;
+    if (!mem_mul(count, size, &bytes) || !round_up(bytes, &rounded) || rounded > SIZE_MAX / 4)
+        return err_nomem(e, "scratch", (unsigned long long)count * size);
+    if (!a->blocks || a->blocks->size - a->blocks->used < rounded) {
+        err_code rc = block_new(a, rounded > ARENA_BLOCK_MIN ? rounded : ARENA_BLOCK_MIN, e);
+        if (rc) return rc;
+    }
+    void *p = block_bytes(a->blocks) + a->blocks->used;
+    ASAN_UNPOISON_MEMORY_REGION(p, bytes);
+    a->blocks->used += rounded;
+    memcpy(out, &p, sizeof p);
+    return ERR_OK;
+}
+
+/* Several blocks become one of their total size, so that a steady state takes from a single block. */
+void arena_reset(arena *a) {
+    if (!a->blocks) return;
+    if (a->blocks->next) {
+        size_t total = 0;
+        for (arena_block *b = a->blocks; b; b = b->next) total += b->size;
+        arena_release(a);
+        if (block_new(a, total, NULL)) return; /* the next take tries again, and reports */
+    }
+    a->blocks->used = 0;
+    ASAN_POISON_MEMORY_REGION(block_bytes(a->blocks), a->blocks->size);
+}
+
+void arena_release(arena *a) {
+    for (arena_block *b = a->blocks, *next; b; b = next) {
+        next = b->next;
+        block_free(b);
+    }
+    a->blocks = NULL;
+}

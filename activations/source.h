@@ -1,0 +1,61 @@
+/* source.h — where training rows come from: the only thing a trainer knows of activations.
+ *
+ * A source holds n_rows rows of d_in floats (and n_held_out more that are never served for training, whole documents).
+ * Training rows are an endless shuffled stream: row number r of the stream is a pure function of (seed, r), so a trainer
+ * that knows its position resumes exactly. Every epoch is a fresh permutation.
+ * Implementations: shuffle.c (HDF5 store, or any [n, d] float dataset), synth.c (planted dictionary). How to add one: fill
+ * a source_ops.
+ * Threads: one call at a time. Errors: ERR_IO, ERR_FORMAT (NaN or infinite rows, with the row's number).
+ */
+#ifndef ACTIVATIONS_SOURCE_H
+#define ACTIVATIONS_SOURCE_H
+
+#include "core/ctx.h"
+
+typedef struct source source;
+
+typedef struct source_ops {
+    /* rows first .. first+n-1 of the shuffled stream */
+    err_code (*read)(source *s, const ctx *c, int64_t first, int64_t n, float *x /* [n, d_in] */, err *e);
+    /* rows first .. first+n-1 of the held-out part, in order */
+    err_code (*read_held_out)(source *s, const ctx *c, int64_t first, int64_t n, float *x /* [n, d_in] */, err *e);
+    void (*close)(source *s);
+} source_ops;
+
+struct source { /* first member of every implementation */
+    const source_ops *ops;
+    int64_t n_rows, n_held_out, d_in;
+    char hook_name[64];  /* "" when unknown */
+    char model_name[128];
+    char model_sha256[65];
+    char id[65]; /* hash over content and order: a checkpoint continues only on the same source */
+};
+
+static inline err_code source_read(source *s, const ctx *c, int64_t first, int64_t n, float *x, err *e) {
+    return s->ops->read(s, c, first, n, x, e);
+}
+static inline err_code source_read_held_out(source *s, const ctx *c, int64_t first, int64_t n, float *x, err *e) {
+    return s->ops->read_held_out(s, c, first, n, x, e);
+}
+static inline void source_close(source *s) {
+    if (s) s->ops->close(s);
+}
+
+typedef struct source_opts {
+    const char *dataset; /* NULL: the file's only hook; else a hook name or the path of an [n, d] dataset */
+    uint64_t seed;
+    double held_out; /* share of documents (of blocks of 256 rows where a file has no documents) kept for evaluation */
+} source_opts;
+#define SOURCE_DEFAULTS ((source_opts){.held_out = 0.02})
+
+err_code source_open_hdf5(const ctx *c, const char *path, const source_opts *o, source **out, err *e);
+
+/* Sparse sums of n_features random unit directions plus noise: ground truth for tests of a trainer. */
+typedef struct synth_opts {
+    int64_t d_in, n_features, n_rows, n_held_out;
+    double p_active, noise;
+    uint64_t seed;
+} synth_opts;
+err_code source_open_synthetic(const synth_opts *o, source **out, const float **directions /* [n_features, d_in], borrowed */, err *e);
+
+#endif

@@ -1,0 +1,79 @@
+/* store.h — activations.h5: the rows of one or several hooks over a tokenised corpus, in a file that opens in plain h5py.
+ *
+ *   /tokens uint32 [n]            /doc_offsets uint64 [n_docs+1]     /doc_source string [n_docs]
+ *   /row_token uint64 [n_rows]    row -> token (rows leave out skipped positions)
+ *   /vocab/bytes uint8 [..]       /vocab/offsets uint64 [n_vocab+1]  the pieces, so that the file explains itself
+ *   /hooks/<hook_name>/activations float16|bfloat16|float32 [n_rows, d_model], chunks of 4096 rows, no filter
+ *   /progress/<hook_name> uint8 [n_chunks]  1 = that chunk is complete and on disk
+ *   attributes on /: format "sae.activations", version, model_name, model_sha256, architecture, tokenizer_sha256, context,
+ *   bos, skip_first, tool_version, command; on each hook: hook_name, layer, d_model, dtype, and once complete row_mean (a
+ *   dataset beside it), mean_norm, rms.
+ *
+ * All sizes are known before the first row: everything is created and its space reserved up front, then chunks are filled in
+ * place and marked complete after a sync. No HDF5 metadata changes while rows are written, so a killed writer leaves a file
+ * that opens and can be continued.
+ * Threads: one call at a time in the whole process (HDF5). Errors: ERR_NOSPACE, ERR_IO, ERR_FORMAT, ERR_MISMATCH.
+ */
+#ifndef ACTIVATIONS_STORE_H
+#define ACTIVATIONS_STORE_H
+
+#include "activations/tokens.h"
+#include "model/hooks.h"
+
+typedef enum store_dtype { STORE_F16, STORE_BF16, STORE_F32 } store_dtype;
+
+enum { STORE_CHUNK_ROWS = 4096, STORE_HOOKS_MAX = 64 };
+
+typedef struct store_hook {
+    char name[HOOK_NAME_MAX];
+    int layer;
+    int64_t d_model;
+    store_dtype dtype;
+    int64_t rows_done; /* rows in complete chunks */
+    double mean_norm, rms; /* over all rows, NAN until the hook is complete */
+} store_hook;
+
+/* What the file says of itself; strings are borrowed from the store. */
+typedef struct store_info {
+    const char *model_name, *model_path, *model_sha256, *architecture, *tokenizer_sha256, *tool_version, *command;
+    int64_t context, skip_first;
+    bool bos;
+    int64_t n_tokens, n_docs, n_rows, n_vocab;
+    int n_hooks;
+    store_hook hooks[STORE_HOOKS_MAX];
+    uint64_t corpus_hash;
+} store_info;
+
+typedef struct store store;
+
+/* ---- writing ---- */
+
+/* Creates path for this corpus, or opens it to continue when it was made for exactly the same info, corpus and hooks
+ * (ERR_MISMATCH names the first difference otherwise). info gives everything but n_* and rows_done. row_token [n_rows]. */
+err_code store_create(const char *path, const store_info *info, const token_corpus *k, const uint64_t *row_token, int64_t n_rows,
+                      const tokenizer *t, store **out, err *e);
+
+bool store_chunk_done(const store *s, int hook, int64_t chunk);
+
+/* Writes a whole chunk (its rows as float32; converted here), syncs, marks it. ERR_RANGE-like overflow of float16: ERR_FORMAT. */
+err_code store_write_chunk(store *s, const ctx *c, int hook, int64_t chunk, const float *x /* [rows in chunk, d_model] */, err *e);
+
+/* Writes row statistics of a complete hook. */
+err_code store_finish_hook(store *s, const ctx *c, int hook, err *e);
+
+/* ---- reading ---- */
+
+err_code store_open(const char *path, store **out, err *e);
+void store_close(store *s); /* accepts NULL */
+
+const store_info *store_info_of(const store *s);
+int store_find_hook(const store *s, const char *name, err *e); /* -1 with a sentence naming the hooks there are */
+
+err_code store_read_rows(const store *s, const ctx *c, int hook, int64_t first, int64_t n, float *x /* [n, d_model] */, err *e);
+err_code store_read_row_token(const store *s, uint64_t *row_token /* [n_rows] */, err *e);
+err_code store_read_corpus(const store *s, token_corpus *out, err *e); /* owned by the caller, corpus_release */
+
+/* The vocabulary kept in the file: piece i is bytes[offsets[i] .. offsets[i+1]). Borrowed until store_close. */
+err_code store_vocab(store *s, const char **bytes, const uint64_t **offsets, err *e);
+
+#endif

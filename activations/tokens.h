@@ -1,0 +1,33 @@
+/* tokens.h — a corpus as token ids: documents read from .txt and .jsonl, tokenised, sampled, all in memory.
+ *
+ * A corpus is a file or a folder (read in name order, not recursively) of .txt (a file is a document) or .jsonl (a line is a
+ * document: {"text": ..} or {"ids": [..]}, other keys ignored). Documents given as ids are taken as they are.
+ * Documents longer than `context` are cut into windows of `context` tokens; each window is a document of its own from then on.
+ * Errors name file and line: empty corpus, not UTF-8, binary (NUL bytes), an id the model lacks.
+ */
+#ifndef ACTIVATIONS_TOKENS_H
+#define ACTIVATIONS_TOKENS_H
+
+#include "core/ctx.h"
+#include "text/tokenizer.h"
+
+typedef struct token_corpus {
+    uint32_t *tokens;     /* [n_tokens] */
+    int64_t n_tokens;
+    uint64_t *doc_offsets; /* [n_docs + 1] */
+    int64_t n_docs;
+    char **doc_source;     /* [n_docs] "poets.jsonl:17", or "poets.jsonl:17#2" for the third window */
+    uint64_t hash;         /* of tokens and offsets: says whether a capture may continue */
+} token_corpus;            /* zero-initialise */
+
+typedef struct corpus_opts {
+    int64_t context;    /* longest document, in tokens */
+    int64_t max_tokens; /* 0: all; else a seeded sample of whole documents, just reaching this many */
+    uint64_t seed;
+} corpus_opts;
+#define CORPUS_DEFAULTS ((corpus_opts){.context = 256})
+
+err_code corpus_read(const ctx *c, const char *path, const tokenizer *t, const corpus_opts *o, token_corpus *out, err *e);
+void corpus_release(token_corpus *k);
+
+#endif

@@ -1,0 +1,69 @@
+/* model.h — a language model: opened from a file, run over batches of tokens, observed and changed through hooks.
+ *
+ * Activations are float32 throughout; weights are dequantised to float32 exactly, then multiplied: the residual stream agrees
+ * with a float32 PyTorch run of the same weights row by row (relative L2 distance <= 1e-4).
+ * A batch is a flat list of tokens, each with its sequence and position; sequences attend to themselves only.
+ * Results do not depend on the thread count, and a sequence's rows do not depend on what else is in the batch beyond
+ * float32 rounding.
+ * Threads: one forward pass at a time per model. Errors: ERR_UNSUPPORTED (architecture), ERR_FORMAT, ERR_NOMEM, ERR_CANCELLED.
+ */
+#ifndef MODEL_MODEL_H
+#define MODEL_MODEL_H
+
+#include "core/ctx.h"
+#include "formats/weights.h"
+#include "model/hooks.h"
+#include "text/tokenizer.h"
+
+typedef struct model_config {
+    const char *architecture; /* "llama" */
+    int64_t n_layers, d_model, n_heads, n_kv_heads, d_head, d_ff, n_vocab;
+    int64_t n_ctx; /* longest sequence the model was trained for */
+    double norm_eps, rope_base;
+    bool tied_embedding;
+} model_config;
+
+typedef struct model model;
+
+err_code model_open(const ctx *c, const char *path, model **out, err *e);
+void model_close(model *m); /* accepts NULL */
+
+const model_config *model_config_of(const model *m);
+const weights *model_weights(const model *m);
+const tokenizer *model_tokenizer(const model *m);
+const char *model_name(const model *m); /* general.name, else the file's name */
+err_code model_sha256(const model *m, char out[SHA256_HEX], err *e); /* of the file; computed at first use */
+
+/* Parses "16" or a hook name against this model. */
+err_code model_hook_point(const model *m, const char *layer_or_hook, hook_point *out, err *e);
+
+typedef struct model_batch {
+    int64_t n_tokens;
+    const uint32_t *tokens; /* [n_tokens] */
+    const int32_t *seq;     /* [n_tokens] 0 .. n_seqs-1, tokens of one sequence stand together, in order */
+    const int32_t *pos;     /* [n_tokens] consecutive within a sequence; starts at 0 without a cache */
+} model_batch;
+
+/* Keys and values of earlier positions, a slot per sequence; NULL in forward when every sequence is complete in its batch. */
+typedef struct kvcache kvcache;
+err_code kvcache_new(const model *m, int64_t n_seqs, int64_t n_positions, kvcache **out, err *e);
+void kvcache_free(kvcache *kv);                            /* accepts NULL */
+void kvcache_truncate(kvcache *kv, int32_t seq, int64_t n); /* forget positions n and later */
+
+/* Runs the batch. hidden [n_tokens, d_model] receives the rows behind the final norm; when it is NULL the pass stops after
+ * the last hook. */
+err_code model_forward(const ctx *c, model *m, const model_batch *b, kvcache *kv, const model_hook *hooks, int n_hooks,
+                       float *hidden, err *e);
+
+/* logits [n, n_vocab] of n rows behind the final norm. */
+err_code model_logits(const ctx *c, model *m, const float *hidden /* [n, d_model] */, int64_t n, float *logits, err *e);
+
+/* logprobs[i] = log p(targets[i] | hidden row i), in nats, log-sum-exp in double; never holds [n, n_vocab] at once. */
+err_code model_logprobs(const ctx *c, model *m, const float *hidden /* [n, d_model] */, const uint32_t *targets, int64_t n,
+                        double *logprobs, err *e);
+
+/* The final norm's gain [d_model] and a row of the unembedding [d_model]: what a logit lens needs. */
+const float *model_final_norm_gain(const model *m);
+err_code model_unembed_rows(const model *m, int64_t first, int64_t n, float *out /* [n, d_model] */, err *e);
+
+#endif

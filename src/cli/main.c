@@ -1,0 +1,199 @@
+/* main.c — the program: finds the command, parses its options, runs it, reports how it went. */
+#define _GNU_SOURCE
+#include "cli/command.h"
+#include "cli/progress.h"
+#include "core/names.h"
+#include "math/blas.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* In the order of the work. How to add one: command.h. */
+static const command *const commands[] = {
+#ifdef HAVE_cmd_study /* bootstrap: TODO-REMOVE all of these #ifdef */
+    &cmd_study,
+#endif
+#ifdef HAVE_cmd_inspect
+    &cmd_inspect,
+#endif
+#ifdef HAVE_cmd_tokenize
+    &cmd_tokenize,
+#endif
+#ifdef HAVE_cmd_generate
+    &cmd_generate,
+#endif
+#ifdef HAVE_cmd_perplexity
+    &cmd_perplexity,
+#endif
+#ifdef HAVE_cmd_capture
+    &cmd_capture,
+#endif
+#ifdef HAVE_cmd_train
+    &cmd_train,
+#endif
+#ifdef HAVE_cmd_encode
+    &cmd_encode,
+#endif
+#ifdef HAVE_cmd_eval
+    &cmd_eval,
+#endif
+#ifdef HAVE_cmd_features
+    &cmd_features,
+#endif
+#ifdef HAVE_cmd_find
+    &cmd_find,
+#endif
+#ifdef HAVE_cmd_steer
+    &cmd_steer,
+#endif
+    NULL,
+};
+enum { N_COMMANDS = sizeof commands / sizeof *commands - 1 };
+
+/* ---- stopping ---- */
+
+static volatile sig_atomic_t cancelled; /* the program's only mutable global: a signal handler can reach nothing else */
+
+static void on_signal(int number) {
+    static const char note[] = "\nstopping at the next safe point (Ctrl-C again to stop at once)\n";
+    cancelled = 1;
+    if (number == SIGINT && isatty(STDERR_FILENO)) {
+        ssize_t ignored = write(STDERR_FILENO, note, sizeof note - 1);
+        (void)ignored;
+    }
+}
+
+/* The first signal asks for a clean stop, the second one kills: SA_RESETHAND. A reader that leaves early (| head) or a
+ * helper that dies shows as a failed write, never as a sudden end in the middle of a file. */
+static void catch_signals(void) {
+    struct sigaction stop = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
+    sigemptyset(&stop.sa_mask);
+    sigaction(SIGINT, &stop, NULL);
+    sigaction(SIGTERM, &stop, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* ---- stdout ---- */
+
+static bool reader_is_gone(int fd) {
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    return poll(&p, 1, 0) == 1 && (p.revents & POLLERR);
+}
+
+/* What was printed must have arrived: a full disk behind `sae ... > file` is a failure. When the reader of a pipe has left,
+ * ends as any program in a pipeline does. */
+static err_code finish_stdout(err *e) {
+    errno = 0;
+    bool failed = fflush(stdout) != 0;
+    int cause = errno;
+    if (!failed && !ferror(stdout)) return ERR_OK;
+    if (cause == EPIPE || reader_is_gone(STDOUT_FILENO)) {
+        signal(SIGPIPE, SIG_DFL);
+        raise(SIGPIPE);
+    }
+    errno = cause ? cause : EIO;
+    return err_set_errno(e, "cannot write the result to stdout");
+}
+
+/* ---- help ---- */
+
+static void print_commands(FILE *to) {
+    fputs("Examples:\n"
+          "  sae study model.gguf --layer 16 --corpus texts/ --concept \"Li Bai\" --out study/\n"
+          "  sae generate model.gguf --prompt \"The Tang dynasty\" --tokens 40\n"
+          "\nsae COMMAND [options]: a microscope for language models\n\nCommands:\n",
+          to);
+    for (int i = 0; i < N_COMMANDS; i++) fprintf(to, "  %-12s %s\n", commands[i]->name, commands[i]->help);
+    fputs("\n`sae COMMAND --help` explains one. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad input, 130 interrupted.\n",
+          to);
+}
+
+static void print_help(const command *cmd) {
+    puts("Examples:");
+    for (const char *line = cmd->examples; *line;) {
+        int n = (int)strcspn(line, "\n");
+        printf("  %.*s\n", n, line);
+        line += n + (line[n] == '\n');
+    }
+    printf("\nsae %s %s\n%s\n", cmd->name, cmd->usage, cmd->help);
+    options_print_help(stdout, cmd->options);
+}
+
+/* ---- running ---- */
+
+static int fail(const char *name, const err *e) {
+    fprintf(stderr, "sae%s%s: %s\n", name ? " " : "", name ? name : "", e->message);
+    return err_exit_code(e->code);
+}
+
+static const command *command_by_name(const char *name, err *e) {
+    struct {
+        const char *name;
+    } names[N_COMMANDS + 1];
+    for (int i = 0; i < N_COMMANDS; i++) names[i].name = commands[i]->name;
+    int found = names_find(name, names, N_COMMANDS, sizeof *names);
+    if (found < 0) names_unknown(e, ERR_USAGE, "command", name, names, N_COMMANDS, sizeof *names);
+    return found < 0 ? NULL : commands[found];
+}
+
+static int available_cores(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set)) return (int)sysconf(_SC_NPROCESSORS_ONLN);
+    return CPU_COUNT(&set);
+}
+
+static err_code run(const command *cmd, const parsed_options *o, err *e) {
+    if (opt_flag(o, "help")) {
+        print_help(cmd);
+        return ERR_OK;
+    }
+    progress_view view = progress_view_stderr(opt_quiet(o), opt_flag(o, "verbose"));
+    ctx c = CTX_DEFAULTS;
+    c.threads = opt_given(o, "threads") ? (int)opt_int(o, "threads") : available_cores();
+    c.cancel = &cancelled;
+    progress_view_attach(&view, &c);
+    err_code rc = cmd->run(&c, o, e);
+    progress_view_end(&view);
+    return rc;
+}
+
+static int run_command(const command *cmd, int argc, char *const *argv) {
+    err e = {0};
+    parsed_options *o = NULL;
+    const option_rules rules = {cmd->name, cmd->options, cmd->min_args, cmd->max_args, cmd->usage};
+    err_code rc = options_parse(&rules, argc, argv, &o, &e);
+    if (!rc) rc = run(cmd, o, &e);
+    options_free(o);
+    err unwritten = {0};
+    if (rc)
+        fflush(stdout);
+    else if ((rc = finish_stdout(&unwritten)))
+        e = unwritten;
+    e.code = rc;
+    return rc ? fail(cmd->name, &e) : 0;
+}
+
+int main(int argc, char **argv) {
+    err e = {0};
+    catch_signals();
+    if (argc < 2) {
+        print_commands(stderr);
+        return err_exit_code(ERR_USAGE);
+    }
+    const char *name = argv[1];
+    if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help"))
+        print_commands(stdout);
+    else if (!strcmp(name, "--version"))
+        printf("sae %s (%s kernels)\n", SAE_VERSION, cpu_level_name(cpu_best()));
+    else {
+        const command *cmd = command_by_name(name, &e);
+        if (!cmd) return fail(NULL, &e);
+        blas_init();
+        return run_command(cmd, argc - 2, argv + 2);
+    }
+    return finish_stdout(&e) ? fail(NULL, &e) : 0;
+}

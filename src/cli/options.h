@@ -32,11 +32,10 @@ typedef struct parsed_options parsed_options;
 
 bool opt_given(const parsed_options *o, const char *name); /* on the command line */
 bool opt_flag(const parsed_options *o, const char *name);
-int64_t opt_int(const parsed_options *o, const char *name); /* 0 when neither given nor defaulted */
-double opt_real(const parsed_options *o, const char *name); /* NAN when neither given nor defaulted */
-const char *opt_string(const parsed_options *o,
-                       const char *name);                 /* also OPT_CHOICE; NULL when neither given nor defaulted */
-int opt_count(const parsed_options *o, const char *name); /* repeatable options: how often given */
+int64_t opt_int(const parsed_options *o, const char *name);        /* 0 when neither given nor defaulted */
+double opt_real(const parsed_options *o, const char *name);        /* NAN when neither given nor defaulted */
+const char *opt_string(const parsed_options *o, const char *name); /* also OPT_CHOICE; NULL: neither given nor defaulted */
+int opt_count(const parsed_options *o, const char *name);          /* repeatable options: how often given */
 const char *opt_string_at(const parsed_options *o, const char *name, int i);
 
 int opt_n_args(const parsed_options *o);

@@ -1,4 +1,5 @@
 /* The options parser: what each spelling gives, and that every wrong one is ERR_USAGE with a sentence that helps. */
+#include "support/oom.h"
 #include "support/test.h"
 
 #include "cli/options.h"
@@ -150,6 +151,19 @@ static void saves_itself(void **state) {
     options_free(o);
 }
 
+static err_code parse_and_free(void *arg, err *e) {
+    (void)arg;
+    parsed_options *o = NULL;
+    err_code rc = parse(&o, e, "m c --out f --hook a --hook b --layer 3 --bos");
+    options_free(o);
+    return rc;
+}
+
+static void survives_failing_allocations(void **state) {
+    (void)state;
+    oom_sweep(parse_and_free, NULL, 1000);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_values),
@@ -159,6 +173,7 @@ int main(void) {
         cmocka_unit_test(names_what_is_wrong),
         cmocka_unit_test(remembers_the_command_line),
         cmocka_unit_test(saves_itself),
+        cmocka_unit_test(survives_failing_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

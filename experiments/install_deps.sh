@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the program, its tests and its scripts need on Debian: the one list of packages. Run as root or with sudo.
 # Prints one line and changes nothing when all are there.
+# shellcheck disable=SC2086 # a list of packages is meant to fall into words
 set -eu
 
 # what a minimal machine may lack to build; libraries (README, "Libraries"); figures and the model's download; tests

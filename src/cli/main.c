@@ -6,6 +6,7 @@
 #include "math/blas.h"
 
 #include <errno.h>
+#include <math.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -141,10 +142,16 @@ static const command *command_by_name(const char *name, err *e) {
     return found < 0 ? NULL : commands[found];
 }
 
+/* The cores this process may run on, or fewer when its container grants less time than that (cgroup v2, "quota period"). */
 static int available_cores(void) {
     cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set)) return (int)sysconf(_SC_NPROCESSORS_ONLN);
-    return CPU_COUNT(&set);
+    double quota, period;
+    int cores = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN) : CPU_COUNT(&set);
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
+    if (f && fscanf(f, "%lf %lf", &quota, &period) == 2 && period > 0 && quota / period < cores)
+        cores = (int)ceil(quota / period);
+    if (f) fclose(f);
+    return cores < 1 ? 1 : cores;
 }
 
 static err_code run(const command *cmd, const parsed_options *o, err *e) {

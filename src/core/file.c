@@ -166,16 +166,24 @@ bool file_is_dir(const char *path) {
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-err_code file_check_space(const char *path, uint64_t bytes, err *e) {
-    char *dir = strdup(path);
-    if (!dir) return err_nomem(e, "path", strlen(path));
-    struct statvfs fs;
-    for (const char *at = dir; statvfs(at, &fs);) { /* climb to the nearest folder that exists */
-        char *slash = strrchr(dir, '/');
-        at = !slash ? "." : slash == dir ? "/" : dir;
-        if (slash) *slash = '\0';
+/* The file system of the nearest folder on the way up that exists. Shortens path. */
+static int nearest_file_system(char *path, struct statvfs *fs) {
+    while (statvfs(path, fs)) {
+        char *slash = strrchr(path, '/');
+        if (!slash) return statvfs(".", fs);
+        if (slash == path) return statvfs("/", fs);
+        *slash = '\0';
     }
-    free(dir);
+    return 0;
+}
+
+err_code file_check_space(const char *path, uint64_t bytes, err *e) {
+    char *copy = strdup(path);
+    if (!copy) return err_nomem(e, "path", strlen(path));
+    struct statvfs fs;
+    int failed = nearest_file_system(copy, &fs);
+    free(copy);
+    if (failed) return err_set_errno(e, "%s: cannot find its file system", path);
     uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
     if (free_bytes >= bytes) return ERR_OK;
     return err_set(e, ERR_NOSPACE, "%s: needs %llu bytes on disk, %llu are free", path, (unsigned long long)bytes,

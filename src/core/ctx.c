@@ -3,20 +3,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 static const char *const cpu_names[] = {[CPU_PORTABLE] = "portable", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512"};
 
-static cpu_level cpu_detect(void) {
 #if defined(__x86_64__)
+static bool has_f16c(void) { /* clang's __builtin_cpu_supports does not know the name */
+    unsigned a, b, c = 0, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
+}
+
+static cpu_level cpu_detect(void) {
     __builtin_cpu_init();
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     return avx2 && avx512 ? CPU_AVX512 : avx2 ? CPU_AVX2 : CPU_PORTABLE;
-#else
-    return CPU_PORTABLE;
-#endif
 }
+#else
+static cpu_level cpu_detect(void) { return CPU_PORTABLE; }
+#endif
 
 cpu_level cpu_best(void) {
     cpu_level best = cpu_detect();

@@ -49,7 +49,7 @@ err_code err_prefix(err *e, err_code code, const char *fmt, ...) {
 
 int err_exit_code(err_code code) {
     switch (code) {
-#define X(name, exit_code, meaning)                                                                                            \
+#define X(name, exit_code, meaning)                                                                                          \
     case ERR_##name: return exit_code;
         ERR_LIST(X)
 #undef X

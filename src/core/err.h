@@ -12,16 +12,16 @@
 #include <stdarg.h>
 
 /* X(name, exit code of the program, what it means) */
-#define ERR_LIST(X)                                                                                                            \
-    X(OK, 0, "no error")                                                                                                       \
-    X(FAILED, 1, "the work could not be done")                                                                                 \
-    X(NOMEM, 1, "out of memory")                                                                                               \
-    X(IO, 1, "the system refused to read or write a file")                                                                     \
-    X(NOSPACE, 1, "no space left on the device")                                                                               \
-    X(USAGE, 2, "a wrong option or argument")                                                                                  \
-    X(FORMAT, 3, "a damaged file, or not the kind it was taken for")                                                           \
-    X(UNSUPPORTED, 3, "a sound file that needs something this program does not have")                                          \
-    X(MISMATCH, 3, "two inputs that do not belong together")                                                                   \
+#define ERR_LIST(X)                                                                                                          \
+    X(OK, 0, "no error")                                                                                                     \
+    X(FAILED, 1, "the work could not be done")                                                                               \
+    X(NOMEM, 1, "out of memory")                                                                                             \
+    X(IO, 1, "the system refused to read or write a file")                                                                   \
+    X(NOSPACE, 1, "no space left on the device")                                                                             \
+    X(USAGE, 2, "a wrong option or argument")                                                                                \
+    X(FORMAT, 3, "a damaged file, or not the kind it was taken for")                                                         \
+    X(UNSUPPORTED, 3, "a sound file that needs something this program does not have")                                        \
+    X(MISMATCH, 3, "two inputs that do not belong together")                                                                 \
     X(CANCELLED, 130, "stopped on request")
 
 typedef enum err_code {
@@ -53,10 +53,10 @@ err_code err_prefix(err *e, err_code code, const char *fmt, ...) __attribute__((
 int err_exit_code(err_code code);
 
 /* Runs a call inside a function that has `err_code rc` and a `done:` label releasing everything. */
-#define TRY(call)                                                                                                              \
-    do {                                                                                                                       \
-        rc = (call);                                                                                                           \
-        if (rc != ERR_OK) goto done;                                                                                           \
+#define TRY(call)                                                                                                            \
+    do {                                                                                                                     \
+        rc = (call);                                                                                                         \
+        if (rc != ERR_OK) goto done;                                                                                         \
     } while (0)
 
 #endif

@@ -59,7 +59,7 @@ void file_map_close(file_map *m) {
 err_code file_read(const char *path, size_t max_size, char **out, size_t *size, err *e) {
     int fd;
     char *bytes = NULL;
-    size_t n = 0, expected;
+    size_t n = 0, expected = 0;
     *out = NULL;
     err_code rc = open_regular(path, &fd, &expected, e);
     if (rc) return rc;

@@ -35,8 +35,10 @@ void test_remove_dir(char *dir) {
 const char *test_model_path(void) {
     static char path[4096];
     const char *given = getenv("SAE_TEST_MODEL"), *home = getenv("HOME");
-    if (given) snprintf(path, sizeof path, "%s", given);
-    else snprintf(path, sizeof path, "%s/.cache/sae/SmolLM2-135M-Instruct.Q4_1.gguf", home ? home : "");
+    if (given)
+        snprintf(path, sizeof path, "%s", given);
+    else
+        snprintf(path, sizeof path, "%s/.cache/sae/SmolLM2-135M-Instruct.Q4_1.gguf", home ? home : "");
     return file_exists(path) ? path : NULL;
 }
 

@@ -31,9 +31,9 @@ const char *test_model_path(void);
 ctx test_ctx(int threads);
 
 /* Fails the test with e's sentence unless rc is ERR_OK. */
-#define assert_ok(rc, e)                                                                                                       \
-    do {                                                                                                                       \
-        if ((rc) != ERR_OK) fail_msg("%s", (e)->message);                                                                      \
+#define assert_ok(rc, e)                                                                                                     \
+    do {                                                                                                                     \
+        if ((rc) != ERR_OK) fail_msg("%s", (e)->message);                                                                    \
     } while (0)
 
 /* ||a - b|| / ||b|| in double. */

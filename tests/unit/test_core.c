@@ -92,7 +92,8 @@ static void half_rounds_to_nearest_even(void **state) {
 
 static void random_streams_differ_and_have_the_right_moments(void **state) {
     (void)state;
-    rng a = rng_stream(7, RNG_INIT, 0), same = rng_stream(7, RNG_INIT, 0), b = rng_stream(7, RNG_SHUFFLE, 0), c = rng_stream(7, RNG_INIT, 1);
+    rng a = rng_stream(7, RNG_INIT, 0), same = rng_stream(7, RNG_INIT, 0), b = rng_stream(7, RNG_SHUFFLE, 0),
+        c = rng_stream(7, RNG_INIT, 1);
     uint64_t first = rng_u64(&a);
     assert_true(first == rng_u64(&same) && first != rng_u64(&b) && first != rng_u64(&c));
     double sum = 0, squares = 0;

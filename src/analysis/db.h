@@ -39,12 +39,12 @@ typedef struct feature_db {
 enum { FEATURE_LABEL_MAX = 160, FEATURE_TOKENS_MAX = 200, FEATURE_KIND_MAX = 8 };
 
 typedef struct feature_stats {
-    int64_t id, fires, tokens, docs; /* rows, different tokens and documents it fires on */
-    double density, max, mean;       /* fires / rows; mean over rows where it fires */
-    double interpretability;         /* held-out F1 of the best rule (labels.h); NAN when it fires too rarely to tell */
-    double selectivity;              /* 1: fires on one token only, 0: on as many different tokens as text has (pass.h) */
-    double neighbour;                /* cosine with the closest other decoder row */
-    char label[FEATURE_LABEL_MAX];   /* best label, "" for none */
+    int64_t id, fires, tokens, docs;     /* rows, different tokens and documents it fires on */
+    double density, max, mean;           /* fires / rows; mean over rows where it fires */
+    double interpretability;             /* held-out F1 of the best rule (labels.h); NAN when it fires too rarely to tell */
+    double selectivity;                  /* 1: fires on one token only, 0: on as many different tokens as text has (pass.h) */
+    double neighbour;                    /* cosine with the closest other decoder row */
+    char label[FEATURE_LABEL_MAX];       /* best label, "" for none */
     char top_tokens[FEATURE_TOKENS_MAX]; /* the tokens that carry most of its activation, as shown text */
 } feature_stats;
 

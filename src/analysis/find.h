@@ -47,7 +47,7 @@ typedef struct find_gate {
 
 typedef struct find_detector {
     int64_t feature;
-    interval auroc; /* on the half that did not choose, against hard negatives */
+    interval auroc;      /* on the half that did not choose, against hard negatives */
     double auroc_random; /* against other text */
     double density;
     interval rate; /* share of mentions it fires on */
@@ -62,13 +62,13 @@ typedef struct find_control {
 
 typedef struct find_cause {
     int64_t feature;
-    double strength;      /* value to clamp to: what --feature takes */
-    double multiple;      /* strength in multiples of the feature's maximum */
+    double strength;        /* value to clamp to: what --feature takes */
+    double multiple;        /* strength in multiples of the feature's maximum */
     interval delta_logprob; /* nats, of " <concept>" after prompts not used for choosing */
-    double delta_words;   /* mean over related words, nats */
-    double delta_control; /* mean over control names, nats */
-    double kl;            /* nats, KL(steered || unsteered) of the next token */
-    double repetition;    /* probability that the steered model says its first choice twice in a row */
+    double delta_words;     /* mean over related words, nats */
+    double delta_control;   /* mean over control names, nats */
+    double kl;              /* nats, KL(steered || unsteered) of the next token */
+    double repetition;      /* probability that the steered model says its first choice twice in a row */
     double density;
     char label[FEATURE_LABEL_MAX];
     char top_tokens[FEATURE_TOKENS_MAX];
@@ -91,7 +91,8 @@ typedef struct find_result {
 } find_result;
 
 /* model must be the one the database was made with (ERR_MISMATCH). ERR_USAGE: a concept the corpus does not mention. */
-err_code find_run(const ctx *c, model *m, const char *db_path, const char *concept, const find_opts *o, find_result *out, err *e);
+err_code find_run(const ctx *c, model *m, const char *db_path, const char *concept, const find_opts *o, find_result *out,
+                  err *e);
 void find_result_release(find_result *r);
 json_t *find_to_json(const find_result *r); /* DESIGN section 12's fields and more; new reference, NULL when out of memory */
 

@@ -22,7 +22,8 @@
 #include <stdint.h>
 
 typedef struct features_opts {
-    const char *model;   /* for the logit lens; NULL: the path in the activation file. Without a model there is no lens, with a note */
+    const char
+        *model; /* for the logit lens; NULL: the path in the activation file. Without a model there is no lens, with a note */
     const char *dataset; /* hook name; NULL: the SAE's, else the file's only one */
     bool lens_raw;       /* logits as SAEDashboard gives them: no final-norm gain, no standardising */
     uint64_t seed;       /* of the split into documents that choose a label and documents that score it */
@@ -35,7 +36,7 @@ typedef struct features_result {
     double seconds, rows_per_second;
 } features_result;
 
-err_code features_build(const ctx *c, const char *activations, const char *sae_folder, const char *out_db, const features_opts *o,
-                        features_result *result, err *e);
+err_code features_build(const ctx *c, const char *activations, const char *sae_folder, const char *out_db,
+                        const features_opts *o, features_result *result, err *e);
 
 #endif

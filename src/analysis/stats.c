@@ -100,8 +100,10 @@ static double newcombe_limit(double auroc, double bound, double m, double n) {
     double near = auroc, far = bound;
     for (int step = 0; step < 60; step++) {
         double middle = 0.5 * (near + far);
-        if (fabs(middle - auroc) < Z95 * sqrt(newcombe_variance(middle, m, n))) near = middle;
-        else far = middle;
+        if (fabs(middle - auroc) < Z95 * sqrt(newcombe_variance(middle, m, n)))
+            near = middle;
+        else
+            far = middle;
     }
     return 0.5 * (near + far);
 }
@@ -124,7 +126,8 @@ err_code stats_auroc_interval(scored *items, int64_t n, interval *out, err *e) {
         pos_clusters += clusters[i].pos > 0;
         neg_clusters += clusters[i].neg > 0;
     }
-    double reach = Z95 * sqrt(clustered_variance(clusters, n_clusters, auroc, n_pos, (double)n - n_pos, pos_clusters, neg_clusters));
+    double reach =
+        Z95 * sqrt(clustered_variance(clusters, n_clusters, auroc, n_pos, (double)n - n_pos, pos_clusters, neg_clusters));
     free(clusters);
     out->value = auroc;
     out->low = fmax(0, fmin(auroc - reach, newcombe_limit(auroc, 0, pos_clusters, neg_clusters)));
@@ -137,7 +140,8 @@ err_code stats_auroc_interval(scored *items, int64_t n, interval *out, err *e) {
 interval stats_wilson(int64_t k, int64_t n) {
     if (n <= 0) return (interval){NAN, NAN, NAN};
     double p = (double)k / (double)n, z2n = Z95 * Z95 / (double)n;
-    double centre = (p + z2n / 2) / (1 + z2n), reach = Z95 * sqrt(p * (1 - p) / (double)n + z2n / (4 * (double)n)) / (1 + z2n);
+    double centre = (p + z2n / 2) / (1 + z2n),
+           reach = Z95 * sqrt(p * (1 - p) / (double)n + z2n / (4 * (double)n)) / (1 + z2n);
     return (interval){p, k == 0 ? 0 : centre - reach, k == n ? 1 : centre + reach};
 }
 

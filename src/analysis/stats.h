@@ -41,7 +41,7 @@ int64_t stats_quantile_index(int64_t n, double q);
 
 /* Histogram bin of a positive value: floor(4 log2 v), four bins an octave. */
 enum { STATS_BINS_PER_OCTAVE = 4, STATS_BIN_MIN = -4 * 32, STATS_BIN_MAX = 4 * 32 };
-int stats_log_bin(double v);      /* clamped to STATS_BIN_MIN .. STATS_BIN_MAX */
+int stats_log_bin(double v);       /* clamped to STATS_BIN_MIN .. STATS_BIN_MAX */
 double stats_bin_low(int64_t bin); /* 2^(bin / 4) */
 
 #endif

@@ -159,10 +159,14 @@ static void test_quantiles_and_bins(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_auroc_is_the_share_of_pairs_won), cmocka_unit_test(test_sparse_auroc_equals_the_dense_one),
-        cmocka_unit_test(test_interval_covers_delong),          cmocka_unit_test(test_interval_knows_clusters),
-        cmocka_unit_test(test_interval_does_not_collapse),      cmocka_unit_test(test_wilson),
-        cmocka_unit_test(test_mean),                            cmocka_unit_test(test_quantiles_and_bins),
+        cmocka_unit_test(test_auroc_is_the_share_of_pairs_won),
+        cmocka_unit_test(test_sparse_auroc_equals_the_dense_one),
+        cmocka_unit_test(test_interval_covers_delong),
+        cmocka_unit_test(test_interval_knows_clusters),
+        cmocka_unit_test(test_interval_does_not_collapse),
+        cmocka_unit_test(test_wilson),
+        cmocka_unit_test(test_mean),
+        cmocka_unit_test(test_quantiles_and_bins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

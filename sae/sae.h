@@ -22,18 +22,18 @@ typedef struct sae_config {
     bool apply_b_dec_to_input;
     char hook_name[64];
     char model_name[128];
-    char model_sha256[SHA256_HEX]; /* "" when the file does not say */
+    char model_sha256[SHA256_HEX];       /* "" when the file does not say */
     int64_t context, seed, trained_rows; /* 0 when unknown */
-    int64_t skip_first; /* positions at the head of a document it was not trained on */
+    int64_t skip_first;                  /* positions at the head of a document it was not trained on */
 } sae_config;
 
 typedef struct sae {
     sae_config cfg;
-    float *W_enc;     /* [d_sae, d_in] */
-    float *W_dec;     /* [d_sae, d_in] */
-    float *b_enc;     /* [d_sae] */
-    float *b_dec;     /* [d_in] */
-    float *threshold; /* [d_sae], jumprelu only, else NULL */
+    float *W_enc;            /* [d_sae, d_in] */
+    float *W_dec;            /* [d_sae, d_in] */
+    float *b_enc;            /* [d_sae] */
+    float *b_dec;            /* [d_in] */
+    float *threshold;        /* [d_sae], jumprelu only, else NULL */
     char sha256[SHA256_HEX]; /* of the weights file; "" before it is saved or loaded */
 } sae;
 

@@ -15,7 +15,7 @@ typedef enum splice_mode { SPLICE_RECONSTRUCT, SPLICE_ZERO, SPLICE_MEAN } splice
 typedef struct splice {
     const sae *sae;
     splice_mode mode;
-    const float *mean;  /* [d_in], SPLICE_MEAN only, borrowed */
+    const float *mean; /* [d_in], SPLICE_MEAN only, borrowed */
     int64_t skip_first;
     int64_t rows_changed; /* out */
     sparse_acts acts;     /* scratch; splice_release frees */

@@ -1,0 +1,119 @@
+/* vec.h — one vector of floats at the machine level a kernel is compiled for: the same loop is AVX-512, AVX2 and plain C.
+ *
+ * A loop's body is an inline function of (j, n) that works on n <= LANES floats from j on; VEC_LOOP calls it with n = LANES,
+ * a constant that makes whole-vector loads of it, then once with what is left. Loads give zeros behind n, stores write
+ * nothing there. vec_madd is fused where the level has it: results differ between levels in the last bit, never between
+ * threads.
+ */
+#ifndef MATH_KERNELS_VEC_H
+#define MATH_KERNELS_VEC_H
+
+#include <stdint.h>
+
+#define VEC_LOOP(d, body)                                                                                                    \
+    do {                                                                                                                     \
+        int64_t j = 0, n = LANES;                                                                                            \
+        for (; j + LANES <= (d); j += LANES) body;                                                                           \
+        n = (d)-j;                                                                                                           \
+        if (n) body;                                                                                                         \
+    } while (0)
+
+#if defined(__AVX512F__)
+
+#include <immintrin.h>
+
+enum { LANES = 16 };
+typedef __m512 vec;
+
+static inline vec vec_set(float x) { return _mm512_set1_ps(x); }
+static inline __mmask16 vec_first(int64_t n) { return (__mmask16)((1u << n) - 1); }
+static inline vec vec_load(const float *p, int64_t n) {
+    return n == LANES ? _mm512_loadu_ps(p) : _mm512_maskz_loadu_ps(vec_first(n), p);
+}
+static inline void vec_store(float *p, int64_t n, vec x) {
+    if (n == LANES)
+        _mm512_storeu_ps(p, x);
+    else
+        _mm512_mask_storeu_ps(p, vec_first(n), x);
+}
+static inline vec vec_add(vec a, vec b) { return _mm512_add_ps(a, b); }
+static inline vec vec_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
+static inline vec vec_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
+static inline vec vec_div(vec a, vec b) { return _mm512_div_ps(a, b); }
+static inline vec vec_sqrt(vec a) { return _mm512_sqrt_ps(a); }
+static inline vec vec_madd(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); } /* a b + c */
+static inline float vec_sum(vec a) { return _mm512_reduce_add_ps(a); }
+static inline unsigned vec_above(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); } /* bit l: a[l] > b[l] */
+static inline vec vec_max(vec a, vec b) { return _mm512_max_ps(a, b); }
+
+#elif defined(__AVX2__) && defined(__FMA__)
+
+#include <immintrin.h>
+
+enum { LANES = 8 };
+typedef __m256 vec;
+
+static inline vec vec_set(float x) { return _mm256_set1_ps(x); }
+static inline __m256i vec_first(int64_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+static inline vec vec_load(const float *p, int64_t n) {
+    return n == LANES ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, vec_first(n));
+}
+static inline void vec_store(float *p, int64_t n, vec x) {
+    if (n == LANES)
+        _mm256_storeu_ps(p, x);
+    else
+        _mm256_maskstore_ps(p, vec_first(n), x);
+}
+static inline vec vec_add(vec a, vec b) { return _mm256_add_ps(a, b); }
+static inline vec vec_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
+static inline vec vec_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
+static inline vec vec_div(vec a, vec b) { return _mm256_div_ps(a, b); }
+static inline vec vec_sqrt(vec a) { return _mm256_sqrt_ps(a); }
+static inline vec vec_madd(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
+static inline float vec_sum(vec a) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+static inline unsigned vec_above(vec a, vec b) { return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)); }
+static inline vec vec_max(vec a, vec b) { return _mm256_max_ps(a, b); }
+
+#else
+
+#include <math.h>
+#include <string.h>
+
+enum { LANES = 4 };
+typedef struct vec {
+    float lane[4];
+} vec;
+
+#define VEC_EACH(expression)                                                                                                 \
+    vec r;                                                                                                                   \
+    for (int l = 0; l < LANES; l++) r.lane[l] = (expression);                                                                \
+    return r
+
+static inline vec vec_set(float x) { VEC_EACH(x); }
+static inline vec vec_load(const float *p, int64_t n) { VEC_EACH(l < n ? p[l] : 0); }
+static inline void vec_store(float *p, int64_t n, vec x) { memcpy(p, x.lane, (size_t)n * sizeof(float)); }
+static inline vec vec_add(vec a, vec b) { VEC_EACH(a.lane[l] + b.lane[l]); }
+static inline vec vec_sub(vec a, vec b) { VEC_EACH(a.lane[l] - b.lane[l]); }
+static inline vec vec_mul(vec a, vec b) { VEC_EACH(a.lane[l] * b.lane[l]); }
+static inline vec vec_div(vec a, vec b) { VEC_EACH(a.lane[l] / b.lane[l]); }
+static inline vec vec_sqrt(vec a) { VEC_EACH(sqrtf(a.lane[l])); }
+static inline vec vec_madd(vec a, vec b, vec c) { VEC_EACH(a.lane[l] * b.lane[l] + c.lane[l]); }
+static inline float vec_sum(vec a) { return (a.lane[0] + a.lane[1]) + (a.lane[2] + a.lane[3]); }
+static inline unsigned vec_above(vec a, vec b) {
+    unsigned mask = 0;
+    for (int l = 0; l < LANES; l++) mask |= (unsigned)(a.lane[l] > b.lane[l]) << l;
+    return mask;
+}
+static inline vec vec_max(vec a, vec b) { VEC_EACH(a.lane[l] > b.lane[l] ? a.lane[l] : b.lane[l]); }
+
+#undef VEC_EACH
+
+#endif
+
+#endif

@@ -1,0 +1,69 @@
+/* sparse.h — kernels of a sparse autoencoder: picking the few latents that fire, and work on the rows of W that they name.
+ *
+ * Sizes n, d, k may be anything, 0 included; pointers need no alignment. Restrict-qualified arguments must not overlap.
+ * Each function is written once (kernels/sparse.c) and compiled per machine level; tests/unit/test_sparse_kernels.c compares
+ * all levels with naive double-precision versions.
+ */
+#ifndef MATH_SPARSE_H
+#define MATH_SPARSE_H
+
+#include "core/ctx.h"
+
+/* Room that scan_* may write to behind the values it counts. */
+enum { SPARSE_SLACK = 16 };
+
+/* One step of Adam (Kingma and Ba 2015, algorithm 1) with its bias corrections worked out. */
+typedef struct adam_step {
+    float beta1, beta2;
+    float rate;      /* lr / (1 - beta1^t) */
+    float inverse_v; /* 1 / sqrt(1 - beta2^t) */
+    float eps;       /* outside the root */
+} adam_step;
+
+/* A latent's share of the batch: the rows that it fired on. */
+typedef struct latent_rows {
+    const uint32_t *rows; /* [n] */
+    const float *values;  /* [n] f */
+    int64_t n;
+} latent_rows;
+
+typedef struct sparse_kernels {
+    /* Appends (score + bias, first + j) of every j with score[j] + bias[j] > floor, in order of j; returns how many.
+     * values and indices have room for n + SPARSE_SLACK. NaN is never above. */
+    int64_t (*scan_above)(const float *restrict scores, const float *restrict bias, int64_t n, float floor, uint32_t first,
+                          float *restrict values, uint32_t *restrict indices);
+
+    /* The same with a floor per latent, or 0 where that is larger. */
+    int64_t (*scan_above_each)(const float *restrict scores, const float *restrict bias, const float *restrict floors,
+                               int64_t n, uint32_t first, float *restrict values, uint32_t *restrict indices);
+
+    /* Leaves the k largest of n values in place, in their old order; among equals the first ones stay. n > k >= 1. Returns
+     * the smallest value left. No NaN among the values. */
+    float (*keep_largest)(float *restrict values, uint32_t *restrict indices, int64_t n, int64_t k);
+
+    /* y [d] += sum_e values[e] * rows[indices[e]]; rows [.., d] */
+    void (*add_rows)(float *restrict y, int64_t d, const float *restrict rows, const uint32_t *restrict indices,
+                     const float *restrict values, int64_t n);
+
+    /* The gradient of one latent, f = pre = x . w_enc + b, of a loss whose gradient at the reconstruction is scale * e:
+     *   g_dec += scale sum_r f_r e_r,   p_r = scale <e_r, w_dec>,   g_enc += sum_r p_r x_r,   returns sum_r p_r
+     * x, e [.., d] indexed by l->rows. */
+    float (*latent_gradient)(const latent_rows *l, float scale, const float *restrict x, const float *restrict e, int64_t d,
+                             const float *restrict w_dec, float *restrict g_enc, float *restrict g_dec);
+
+    /* g -= <g, u> u with u = w / ||w|| */
+    void (*project_out)(float *restrict g, const float *restrict w, int64_t d);
+
+    /* w /= ||w||, unless that is 0 */
+    void (*normalize)(float *w, int64_t d);
+
+    /* m = beta1 m + (1 - beta1) s g;  v = beta2 v + (1 - beta2) (s g)^2;  w -= rate m / (sqrt(v) inverse_v + eps) */
+    void (*adam)(const adam_step *a, float s, const float *restrict g, float *restrict w, float *restrict m,
+                 float *restrict v, int64_t d);
+
+    float (*dot)(const float *a, const float *b, int64_t d);
+} sparse_kernels;
+
+const sparse_kernels *sparse_kernels_for(cpu_level level);
+
+#endif

@@ -4,6 +4,7 @@
 #include "analysis/schema.sql.h"
 #include "core/file.h"
 #include "core/mem.h"
+#include "core/names.h"
 #include "core/strbuf.h"
 
 #include <inttypes.h>
@@ -313,13 +314,10 @@ done:
 }
 
 static const feature_order *order_by_name(const char *name, err *e) {
-    for (int i = 0; i < n_feature_orders; i++)
-        if (!strcmp(feature_orders[i].name, name)) return &feature_orders[i];
-    strbuf names = STRBUF_INIT;
-    for (int i = 0; i < n_feature_orders; i++) strbuf_addf(&names, "%s%s", i ? ", " : "", feature_orders[i].name);
-    err_set(e, ERR_USAGE, "features cannot be sorted by %.60s; there are %s", name, names.data);
-    strbuf_release(&names);
-    return NULL;
+    int found = names_find(name, feature_orders, n_feature_orders, sizeof *feature_orders);
+    if (found < 0)
+        names_unknown(e, ERR_USAGE, "order of features", name, feature_orders, n_feature_orders, sizeof *feature_orders);
+    return found < 0 ? NULL : &feature_orders[found];
 }
 
 /* A search that FTS5 cannot parse is the user's, not the file's, fault. */

@@ -24,14 +24,13 @@
 #include "core/ctx.h"
 #include "model/model.h"
 
-#include <jansson.h>
-
 typedef struct find_opts {
     const char *const *words; /* related words; NULL: proposed from the corpus */
     int n_words;
     const char *positives, *negatives; /* files of texts, one a line, that do or do not express the concept; may be NULL */
     int n_detectors, n_causes;         /* how many to return */
     int n_candidates;                  /* features tried as causes */
+    bool anyway;                       /* go on behind a gate that says the model does not know the concept */
     uint64_t seed;
 } find_opts;
 #define FIND_DEFAULTS ((find_opts){.n_detectors = 10, .n_causes = 10, .n_candidates = 300})
@@ -90,10 +89,10 @@ typedef struct find_result {
     double seconds_detect, seconds_cause;
 } find_result;
 
-/* model must be the one the database was made with (ERR_MISMATCH). ERR_USAGE: a concept the corpus does not mention. */
+/* m must be the model the database was made with (ERR_MISMATCH). ERR_USAGE: a concept without words. When the gate says no and
+ * not opts->anyway, the result holds the gate and empty lists. A concept the corpus never mentions is judged by templates. */
 err_code find_run(const ctx *c, model *m, const char *db_path, const char *concept, const find_opts *o, find_result *out,
                   err *e);
 void find_result_release(find_result *r);
-json_t *find_to_json(const find_result *r); /* DESIGN section 12's fields and more; new reference, NULL when out of memory */
 
 #endif

@@ -44,6 +44,8 @@ typedef struct find_gate {
     char sentence[300]; /* the finding in plain words */
 } find_gate;
 
+enum { FIND_EXAMPLES = 3, FIND_EXAMPLE_MAX = 240 };
+
 typedef struct find_detector {
     int64_t feature;
     interval auroc;      /* on the half that did not choose, against hard negatives */
@@ -52,6 +54,7 @@ typedef struct find_detector {
     interval rate; /* share of mentions it fires on */
     char label[FEATURE_LABEL_MAX];
     char top_tokens[FEATURE_TOKENS_MAX];
+    char examples[FIND_EXAMPLES][FIND_EXAMPLE_MAX]; /* its strongest places, the token in « »; "" where there are fewer */
 } find_detector;
 
 typedef struct find_control {

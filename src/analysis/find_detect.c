@@ -352,20 +352,37 @@ static interval firing_rate(const gathering *g, const double *scores) {
     return stats_wilson(fires, n);
 }
 
+/* The strongest places as one line each, the ends cut to fit. */
+static void show_examples(const feature_card *card, find_detector *out) {
+    enum { BEFORE_MAX = 100 };
+    for (int64_t i = 0; i < card->n_examples && i < FIND_EXAMPLES && !strcmp(card->examples[i].kind, "top"); i++) {
+        const feature_example *x = &card->examples[i];
+        size_t skip = strlen(x->before) > BEFORE_MAX ? strlen(x->before) - BEFORE_MAX : 0;
+        while (((unsigned char)x->before[skip] & 0xC0) == 0x80) skip++;
+        strbuf s = STRBUF_INIT;
+        strbuf_addf(&s, "%s\u00ab%s\u00bb%s", x->before + skip, x->focus, x->after);
+        size_t n = s.len < FIND_EXAMPLE_MAX ? s.len : text_whole_chars(s.data, FIND_EXAMPLE_MAX - 1);
+        memcpy(out->examples[i], s.data, n);
+        strbuf_release(&s);
+    }
+}
+
 static err_code report_detector(const gathering *g, const postings *values, int32_t feature, double density, double *scores,
                                 scored *scratch, find_detector *out, err *e) {
     interval random;
-    feature_stats about;
+    feature_card card = {0};
     err_code rc;
     dense_scores(values, feature, g->n, scores);
     *out = (find_detector){.feature = feature, .density = density, .rate = firing_rate(g, scores)};
     TRY(report_auroc(g->items, g->n, scores, ITEM_HARD, scratch, &out->auroc, e));
     TRY(report_auroc(g->items, g->n, scores, ITEM_OTHER, scratch, &random, e));
     out->auroc_random = random.value;
-    TRY(feature_db_stats(g->f->db, feature, &about, e));
-    memcpy(out->label, about.label, sizeof out->label);
-    memcpy(out->top_tokens, about.top_tokens, sizeof out->top_tokens);
+    TRY(feature_db_card(g->f->db, feature, &card, e));
+    memcpy(out->label, card.stats.label, sizeof out->label);
+    memcpy(out->top_tokens, card.stats.top_tokens, sizeof out->top_tokens);
+    show_examples(&card, out);
 done:
+    feature_card_release(&card);
     return rc;
 }
 

@@ -70,10 +70,13 @@ static json_t *gate_to_json(const find_gate *g) {
 }
 
 static json_t *detector_to_json(const find_detector *d) {
-    return json_pack("{s:I s:o s:o s:o s:o s:o s:o s:o s:o s:s s:s}", "feature", (json_int_t)d->feature, "auroc",
+    json_t *examples = json_array();
+    for (int i = 0; i < FIND_EXAMPLES && d->examples[i][0]; i++) json_array_append_new(examples, json_string(d->examples[i]));
+    return json_pack("{s:I s:o s:o s:o s:o s:o s:o s:o s:o s:s s:s s:o}", "feature", (json_int_t)d->feature, "auroc",
                      real(d->auroc.value), "low", real(d->auroc.low), "high", real(d->auroc.high), "auroc_random",
                      real(d->auroc_random), "density", real(d->density), "rate", real(d->rate.value), "rate_low",
-                     real(d->rate.low), "rate_high", real(d->rate.high), "label", d->label, "top_tokens", d->top_tokens);
+                     real(d->rate.low), "rate_high", real(d->rate.high), "label", d->label, "top_tokens", d->top_tokens,
+                     "examples", examples);
 }
 
 static json_t *control_to_json(const find_control *k) {

@@ -38,7 +38,7 @@ double stats_auroc_sparse(scored *nonzero, int64_t n, int64_t n_pos, int64_t n_n
     if (n_pos == 0 || n_neg == 0) return NAN;
     int64_t pos = 0;
     for (int64_t i = 0; i < n; i++) pos += nonzero[i].positive != 0;
-    qsort(nonzero, (size_t)n, sizeof *nonzero, by_score);
+    if (n) qsort(nonzero, (size_t)n, sizeof *nonzero, by_score);
     int64_t zero_pos = n_pos - pos, zero_neg = n_neg - (n - pos);
     double wins = 0.5 * (double)zero_pos * (double)zero_neg + mann_whitney(nonzero, n, zero_neg);
     return wins / ((double)n_pos * (double)n_neg);

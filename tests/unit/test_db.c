@@ -1,4 +1,5 @@
 /* db.c and db_write.c: what is written comes back; half-written, foreign and hostile files are refused in a sentence. */
+#include "support/oom.h"
 #include "support/test.h"
 
 #include "analysis/db.h"
@@ -306,6 +307,38 @@ static void test_damaged_files(void **state) {
     free(bytes);
 }
 
+static err_code open_list_and_read(void *path, err *e) {
+    feature_db *db;
+    feature_stats *list;
+    int64_t n;
+    feature_query q = FEATURE_QUERY_DEFAULTS;
+    err_code rc = feature_db_open(path, &db, e);
+    if (!rc) rc = feature_db_list(db, &q, &list, &n, e);
+    if (!rc) free(list);
+    if (!rc) rc = read_everything(path, e);
+    if (db) feature_db_close(db);
+    return rc;
+}
+
+static err_code write_little(void *path, err *e) {
+    feature_db_writer *w;
+    feature_card card = {.stats = {.id = 0}};
+    err_code rc = feature_db_create(path, &w, e);
+    if (!rc) rc = feature_db_put_card(w, &card, "", e);
+    if (!rc) rc = feature_db_put_meta_path(w, "self", "/", e);
+    if (!rc) rc = feature_db_finish(w, e);
+    feature_db_abandon(w);
+    return rc;
+}
+
+static void test_failing_allocations(void **state) {
+    fixture *f = *state;
+    char path[600];
+    snprintf(path, sizeof path, "%s/little.db", f->dir);
+    oom_sweep(open_list_and_read, f->db, 1000);
+    oom_sweep(write_little, path, 1000);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_card_comes_back, setup, teardown),
@@ -315,6 +348,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_foreign_and_hostile_files_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_files_that_are_no_databases, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_files, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_failing_allocations, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

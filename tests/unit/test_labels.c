@@ -1,6 +1,7 @@
 /* labels.c: features that follow a rule by construction must get that rule, with the score it deserves on documents that did not
  * choose it. */
 #include "support/mini_corpus.h"
+#include "support/oom.h"
 #include "support/test.h"
 
 #include "analysis/labels.h"
@@ -212,12 +213,41 @@ static void test_rules_hold_where_they_say(void **state) {
     }
 }
 
+static err_code index_and_label(void *arg, err *e) {
+    const mini_corpus *m = arg;
+    const int64_t indptr[] = {0, 1, 1, 2};
+    const uint32_t indices[] = {0, 0};
+    const float values[] = {1, 2};
+    corpus_index x;
+    label_index *labels = NULL;
+    label_scratch *scratch = NULL;
+    postings p = {0};
+    label_rule rule;
+    label_score score;
+    err_code rc;
+    TRY(corpus_index_build(&m->k, m->index.vocab, m->row_token, 3, &x, e));
+    TRY(label_index_new(&x, 0, &labels, e));
+    TRY(label_scratch_new(labels, &scratch, e));
+    TRY(postings_build(1, 3, indptr, indices, values, &p, e));
+    TRY(label_feature(labels, &p, 0, scratch, &rule, &score, e));
+done:
+    postings_release(&p);
+    label_scratch_free(scratch);
+    label_index_free(labels);
+    corpus_index_release(&x);
+    return rc;
+}
+
+static void test_failing_allocations(void **state) {
+    fixture *f = *state;
+    oom_sweep(index_and_label, &f->m, 200);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_planted_rules_are_found),
-        cmocka_unit_test(test_noise_is_not_explained),
-        cmocka_unit_test(test_rare_and_dead_features),
-        cmocka_unit_test(test_rules_hold_where_they_say),
+        cmocka_unit_test(test_planted_rules_are_found), cmocka_unit_test(test_noise_is_not_explained),
+        cmocka_unit_test(test_rare_and_dead_features),  cmocka_unit_test(test_rules_hold_where_they_say),
+        cmocka_unit_test(test_failing_allocations),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -23,6 +23,7 @@ const feature_order feature_orders[] = {
     {"mean", "mean activation where it fires", true},
     {"selectivity", "1: fires on one token only, 0: as varied as text", true},
     {"neighbour", "cosine with the closest other decoder row", true},
+    {"output", "how surely it makes the model say its own tokens (features --output-scores)", true},
     {"fires", "rows it fires on", true},
     {"docs", "documents it fires in", true},
     {"id", "number of the latent", false},
@@ -261,7 +262,8 @@ done:
 /* ---- features ---- */
 
 #define STATS_COLUMNS                                                                                                        \
-    "id, fires, tokens, docs, density, max, mean, interpretability, selectivity, neighbour, label, top_tokens"
+    "id, fires, tokens, docs, density, max, mean, interpretability, selectivity, neighbour, output, label, "                 \
+    "top_tokens"
 
 static err_code read_stats(const feature_db *db, sqlite3_stmt *s, feature_stats *out, err *e) {
     *out = (feature_stats){
@@ -275,9 +277,10 @@ static err_code read_stats(const feature_db *db, sqlite3_stmt *s, feature_stats 
         .interpretability = real_column(s, 7),
         .selectivity = real_column(s, 8),
         .neighbour = real_column(s, 9),
+        .output = real_column(s, 10),
     };
-    err_code rc = text_column_field(db, s, 10, out->label, sizeof out->label, e);
-    return rc ? rc : text_column_field(db, s, 11, out->top_tokens, sizeof out->top_tokens, e);
+    err_code rc = text_column_field(db, s, 11, out->label, sizeof out->label, e);
+    return rc ? rc : text_column_field(db, s, 12, out->top_tokens, sizeof out->top_tokens, e);
 }
 
 err_code feature_db_count(const feature_db *db, int64_t *n, err *e) {

@@ -43,6 +43,7 @@ typedef struct feature_stats {
     double density, max, mean;           /* fires / rows; mean over rows where it fires */
     double interpretability;             /* held-out F1 of the best rule (labels.h); NAN when it fires too rarely to tell */
     double selectivity;                  /* 1: fires on one token only, 0: on as many different tokens as text has (pass.h) */
+    double output;                       /* output score (output_score.h); NAN unless asked for */
     double neighbour;                    /* cosine with the closest other decoder row */
     char label[FEATURE_LABEL_MAX];       /* best label, "" for none */
     char top_tokens[FEATURE_TOKENS_MAX]; /* the tokens that carry most of its activation, as shown text */

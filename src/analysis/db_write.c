@@ -30,7 +30,7 @@ typedef enum put {
 static const char *const statements[N_PUTS] = {
     [PUT_META] = "INSERT INTO meta VALUES(?,?)",
     [PUT_DOC] = "INSERT INTO docs VALUES(?,?)",
-    [PUT_FEATURE] = "INSERT INTO features VALUES(?,?,?,?,?,?,?,?,?,?,?,?)",
+    [PUT_FEATURE] = "INSERT INTO features VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [PUT_EXAMPLE] = "INSERT INTO examples VALUES(?,?,?,?,?,?,?,?,?,?)",
     [PUT_BIN] = "INSERT INTO histograms VALUES(?,?,?)",
     [PUT_LOGIT] = "INSERT INTO logits VALUES(?,?,?,?,?)",
@@ -225,8 +225,8 @@ static err_code put_example(feature_db_writer *w, int64_t feature, const feature
 err_code feature_db_put_card(feature_db_writer *w, const feature_card *card, const char *contexts, err *e) {
     const feature_stats *f = &card->stats;
     err_code rc;
-    TRY(put_row(w, PUT_FEATURE, e, "iiiiddddddss", f->id, f->fires, f->tokens, f->docs, f->density, f->max, f->mean,
-                f->interpretability, f->selectivity, f->neighbour, f->label, f->top_tokens));
+    TRY(put_row(w, PUT_FEATURE, e, "iiiidddddddss", f->id, f->fires, f->tokens, f->docs, f->density, f->max, f->mean,
+                f->interpretability, f->selectivity, f->neighbour, f->output, f->label, f->top_tokens));
     for (int64_t i = 0; i < card->n_examples; i++) TRY(put_example(w, f->id, &card->examples[i], e));
     for (int64_t i = 0; i < card->n_bins; i++)
         TRY(put_row(w, PUT_BIN, e, "iii", f->id, card->histogram[i].bin, card->histogram[i].count));

@@ -355,12 +355,6 @@ static void candidates_by_rows(const finder *f, const uint8_t *marked, int max, 
     take(out, best, n);
 }
 
-static float feature_max(const finder *f, int64_t feature) {
-    float max = 0;
-    for (int64_t j = f->codes.start[feature]; j < f->codes.start[feature + 1]; j++) max = fmaxf(max, f->codes.values[j]);
-    return max;
-}
-
 static void candidates_by_auroc(const finder *f, const double *auroc, int max, top_entry *best, candidates *out) {
     int n = 0;
     for (int64_t i = 0; i < f->codes.n_features; i++) {
@@ -410,7 +404,7 @@ static err_code candidates_by_lens(const finder *f, const uint32_t *tokens, int 
     }
     for (int64_t i = 0; i < s->cfg.d_sae; i++)
         if (postings_fires(&f->codes, i) >= MIN_FIRES)
-            top_keep(best, &n, max, (top_entry){(int32_t)i, effect[i] * feature_max(f, i)});
+            top_keep(best, &n, max, (top_entry){(int32_t)i, effect[i] * postings_max(&f->codes, i)});
     take(out, best, n);
 done:
     free(row);
@@ -474,7 +468,7 @@ static err_code try_features(const ctx *c, bench *k, const int32_t *features, in
         trials[i] = (trial){.feature = feature,
                             .multiple = multiple,
                             .prompt = 2 * (int)(i % n_prompts),
-                            .value = (float)(multiples[multiple] * feature_max(k->f, feature))};
+                            .value = (float)(multiples[multiple] * postings_max(&k->f->codes, feature))};
     }
     TRY(run_trials(c, k, trials, n_trials, stage, e));
     subtract_baseline(k, trials, n_trials);
@@ -496,11 +490,11 @@ static err_code test_feature(const ctx *c, bench *k, const contender *x, int n, 
                              trial *trials, err *e) {
     err_code rc;
     for (int i = 0; i < n * n_prompts; i++)
-        trials[i] =
-            (trial){.feature = x[i / n_prompts].feature,
-                    .multiple = x[i / n_prompts].multiple,
-                    .prompt = first_prompt + 2 * (i % n_prompts),
-                    .value = (float)(multiples[x[i / n_prompts].multiple] * feature_max(k->f, x[i / n_prompts].feature))};
+        trials[i] = (trial){
+            .feature = x[i / n_prompts].feature,
+            .multiple = x[i / n_prompts].multiple,
+            .prompt = first_prompt + 2 * (i % n_prompts),
+            .value = (float)(multiples[x[i / n_prompts].multiple] * postings_max(&k->f->codes, x[i / n_prompts].feature))};
     TRY(run_trials(c, k, trials, (int64_t)n * n_prompts, "causes: test", e));
     TRY(measure_repetition(c, k, trials, (int64_t)n * n_prompts, e));
     subtract_baseline(k, trials, (int64_t)n * n_prompts);
@@ -544,7 +538,7 @@ static err_code report_cause(const bench *k, const contender *x, const trial *tr
     if (rc) return rc;
     *out = (find_cause){.feature = x->feature,
                         .multiple = multiples[x->multiple],
-                        .strength = multiples[x->multiple] * feature_max(k->f, x->feature),
+                        .strength = multiples[x->multiple] * postings_max(&k->f->codes, x->feature),
                         .density = about.density};
     for (int i = 0; i < n_prompts; i++) {
         concept[i] = trials[i].concept;

@@ -6,6 +6,7 @@
 #include "analysis/mentions.h"
 #include "analysis/postings.h"
 #include "analysis/rows.h"
+#include "analysis/sequences.h"
 #include "analysis/toplist.h"
 #include "sae/sae.h"
 
@@ -40,21 +41,6 @@ void find_fill_template(strbuf *out, const char *template, const char *name, siz
 
 /* The text as it stands inside a sentence: a space before it, unless it is of a script without spaces. */
 void find_add_continuation(strbuf *out, const char *text);
-
-/* ---- batches of texts (find_texts.c) ---- */
-
-/* Token sequences to be run together. */
-typedef struct sequences {
-    uint32_t *tokens; /* [n_tokens] */
-    int32_t *seq, *pos;
-    int64_t *start; /* [n + 1] first token of each sequence */
-    int64_t n, n_tokens;
-    size_t cap_tokens, cap_seq, cap_pos, cap_start;
-} sequences; /* zero-initialise */
-
-err_code sequences_add(sequences *s, const uint32_t *tokens, int64_t n, err *e);
-void sequences_clear(sequences *s);
-void sequences_release(sequences *s);
 
 err_code find_tokenize(const finder *f, const char *text, bool with_bos, token_ids *out, err *e); /* replaces out's ids */
 

@@ -12,7 +12,7 @@ static json_t *real(double x) { return isfinite(x) ? json_real(x) : json_null();
 /* ---- features ---- */
 
 json_t *feature_stats_to_json(const feature_stats *f) {
-    return json_pack("{s:I s:s s:s s:I s:I s:I s:o s:o s:o s:o s:o s:o}", "feature", (json_int_t)f->id, "label", f->label,
+    return json_pack("{s:I s:s s:s s:I s:I s:I s:o s:o s:o s:o s:o s:o s:o}", "feature", (json_int_t)f->id, "label", f->label,
                      "top_tokens", f->top_tokens, "fires", (json_int_t)f->fires, "tokens", (json_int_t)f->tokens, "docs",
                      (json_int_t)f->docs, "density", real(f->density), "max", real(f->max), "mean", real(f->mean),
                      "interpretability", real(f->interpretability), "selectivity", real(f->selectivity), "neighbour",

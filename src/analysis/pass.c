@@ -6,6 +6,7 @@
 #include "analysis/labels.h"
 #include "analysis/logit_lens.h"
 #include "analysis/neighbours.h"
+#include "analysis/output_score.h"
 #include "analysis/rows.h"
 #include "core/mem.h"
 #include "sae/sae.h"
@@ -39,7 +40,8 @@ typedef struct pass {
     top_entry *neighbours; /* [d_sae, n_neighbours] */
     int n_neighbours;
     lens_top lens;
-    double text_entropy; /* of the corpus' tokens, nats */
+    double *output_scores; /* [d_sae]; NULL: not asked for */
+    double text_entropy;   /* of the corpus' tokens, nats */
     char *codes_path;
     double started;
 } pass;
@@ -55,26 +57,24 @@ static double now(void) {
 /* The model is only needed for the logit lens: without one everything else is still worth having. */
 static err_code open_model(const ctx *c, pass *p, err *e) {
     const store_info *info = p->rows.info;
-    const char *path = p->opts->model ? p->opts->model : info->model_path;
+    const char *path = p->opts->model ? p->opts->model : info->model_path ? info->model_path : "";
+    bool needed = p->opts->model || p->opts->output_scores;
     char sha256[SHA256_HEX];
-    err why;
-    if (!p->opts->model && (!path || !path[0] || !file_exists(path))) {
-        ctx_log(c, LOG_WARNING, "no logit lens: the model %s is not there, name it with --model", path ? path : "");
+    if (!needed && !file_exists(path)) {
+        ctx_log(c, LOG_WARNING, "no logit lens: the activations' model '%s' is not there, name it with --model", path);
         return ERR_OK;
     }
-    err_code rc = model_open(c, path, &p->model, &why);
-    if (!rc) rc = model_sha256(p->model, sha256, &why);
-    if (rc) {
-        if (e) *e = why;
-        return rc;
-    }
+    err_code rc;
+    TRY(model_open(c, path, &p->model, e));
+    TRY(model_sha256(p->model, sha256, e));
     if (info->model_sha256 && info->model_sha256[0] && strcmp(sha256, info->model_sha256))
-        return err_set(e, ERR_MISMATCH, "%s: not the model of these activations (SHA-256 %.12s.., expected %.12s..)", path,
-                       sha256, info->model_sha256);
-    if (model_config_of(p->model)->d_model != p->sae->cfg.d_in)
-        return err_set(e, ERR_MISMATCH, "%s: d_model is %" PRId64 ", the SAE's d_in %" PRId64, path,
-                       model_config_of(p->model)->d_model, p->sae->cfg.d_in);
-    return ERR_OK;
+        rc = err_set(e, ERR_MISMATCH, "%s: not the model of these activations (SHA-256 %.12s.., expected %.12s..)", path,
+                     sha256, info->model_sha256);
+    else if (model_config_of(p->model)->d_model != p->sae->cfg.d_in)
+        rc = err_set(e, ERR_MISMATCH, "%s: d_model is %" PRId64 ", the SAE's d_in %" PRId64, path,
+                     model_config_of(p->model)->d_model, p->sae->cfg.d_in);
+done:
+    return rc;
 }
 
 static err_code open_inputs(const ctx *c, pass *p, const char *activations, const char *sae_folder, err *e) {
@@ -284,7 +284,8 @@ done:
 }
 
 static err_code make_card(const pass *p, worker *w, int64_t feature, feature_card *card, err *e) {
-    *card = (feature_card){.stats = {.id = feature, .interpretability = NAN, .selectivity = NAN, .neighbour = NAN}};
+    *card = (feature_card){
+        .stats = {.id = feature, .interpretability = NAN, .selectivity = NAN, .neighbour = NAN, .output = NAN}};
     err_code rc;
     count_firing(p, &card->stats);
     describe_tokens(p, w, &card->stats);
@@ -292,6 +293,7 @@ static err_code make_card(const pass *p, worker *w, int64_t feature, feature_car
     TRY(add_label(p, w, card, e));
     TRY(add_pairs(p, w, card, e));
     if (p->model) TRY(add_logits(p, card, e));
+    if (p->output_scores) card->stats.output = p->output_scores[feature];
 done:
     return rc;
 }
@@ -413,13 +415,20 @@ static err_code compare_directions(const ctx *c, pass *p, err *e) {
     TRY(mem_new0(&p->neighbours, (size_t)cfg->d_sae, (size_t)p->n_neighbours * sizeof *p->neighbours, "decoder neighbours",
                  e));
     if (p->n_neighbours) TRY(decoder_neighbours(c, p->sae->W_dec, cfg->d_sae, cfg->d_in, p->n_neighbours, p->neighbours, e));
-    if (p->model) TRY(logit_lens(c, p->model, p->sae->W_dec, cfg->d_sae, LENS_TOP, p->opts->lens_raw, &p->lens, e));
+    if (!p->model) goto done;
+    TRY(logit_lens(c, p->model, p->sae->W_dec, cfg->d_sae, LENS_TOP, p->opts->lens_raw, &p->lens, e));
+    if (!p->opts->output_scores) goto done;
+    hook_point at;
+    TRY(model_hook_point(p->model, p->rows.hook->name, &at, e));
+    TRY(mem_new(&p->output_scores, (size_t)cfg->d_sae, sizeof *p->output_scores, "output scores", e));
+    TRY(output_scores(c, p->model, p->sae, at, &p->postings, &p->lens, p->output_scores, e));
 done:
     return rc;
 }
 
 static void pass_release(pass *p) {
     lens_top_release(&p->lens);
+    free(p->output_scores);
     free(p->neighbours);
     postings_release(&p->postings);
     sparse_release(&p->codes);

@@ -10,6 +10,7 @@
  *   selectivity       1 - exp(H_feature) / exp(H_text), H the entropy over token types of the feature's activation mass, and of
  *                     the corpus: 1 when a single token carries it all, 0 when it is as varied as text itself
  *   neighbour         largest cosine of its decoder row with another's
+ *   output            output_score.h, when asked for: a forward pass for every feature
  *
  * The database appears under its name only when complete. Memory: 16 bytes a non-zero code plus O(d_sae).
  * Same inputs, options and seed give the same database for any thread count.
@@ -25,6 +26,7 @@ typedef struct features_opts {
     const char
         *model; /* for the logit lens; NULL: the path in the activation file. Without a model there is no lens, with a note */
     const char *dataset; /* hook name; NULL: the SAE's, else the file's only one */
+    bool output_scores;  /* measure them: about as long as capturing four tokens a feature */
     bool lens_raw;       /* logits as SAEDashboard gives them: no final-norm gain, no standardising */
     uint64_t seed;       /* of the split into documents that choose a label and documents that score it */
     const char *command; /* provenance, may be NULL */

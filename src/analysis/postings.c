@@ -59,3 +59,10 @@ float postings_value(const postings *p, int64_t feature, int64_t row) {
     }
     return low < p->start[feature + 1] && p->rows[low] == row ? p->values[low] : 0;
 }
+
+float postings_max(const postings *p, int64_t feature) {
+    float max = 0;
+    for (int64_t i = p->start[feature]; i < p->start[feature + 1]; i++)
+        if (p->values[i] > max) max = p->values[i];
+    return max;
+}

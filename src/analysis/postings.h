@@ -22,5 +22,6 @@ void postings_release(postings *p);
 
 static inline int64_t postings_fires(const postings *p, int64_t feature) { return p->start[feature + 1] - p->start[feature]; }
 float postings_value(const postings *p, int64_t feature, int64_t row); /* 0 where it does not fire */
+float postings_max(const postings *p, int64_t feature);                /* 0 for a feature that never fires */
 
 #endif

@@ -11,7 +11,8 @@
     X("meta", "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")                                  \
     X("features", "CREATE TABLE features(id INTEGER PRIMARY KEY, fires INTEGER NOT NULL, tokens INTEGER NOT NULL, "          \
                   "docs INTEGER NOT NULL, density REAL NOT NULL, max REAL NOT NULL, mean REAL NOT NULL, "                    \
-                  "interpretability REAL, selectivity REAL, neighbour REAL, label TEXT NOT NULL, top_tokens TEXT NOT NULL)") \
+                  "interpretability REAL, selectivity REAL, neighbour REAL, output REAL, label TEXT NOT NULL, top_tokens "   \
+                  "TEXT NOT NULL)")                                                                                          \
     X("docs", "CREATE TABLE docs(id INTEGER PRIMARY KEY, source TEXT NOT NULL)")                                             \
     X("examples", "CREATE TABLE examples(feature INTEGER NOT NULL, kind TEXT NOT NULL, rank INTEGER NOT NULL, "              \
                   "value REAL NOT NULL, doc INTEGER NOT NULL, token INTEGER NOT NULL, text_before TEXT NOT NULL, "           \

@@ -6,11 +6,16 @@
  *   ablate       x <- x - f_i(x) W_dec_i               clamp at 0
  *   ablate_mean  x <- x + (mean_i - f_i(x)) W_dec_i
  *   direction    x <- x + value u                      u a unit vector [d_model]: baselines
- * How to add one: a row in the table in interventions.c.
  *
+ * f_i(x) is the SAE's real code of the row as it arrives, before any intervention of the list (for topk: 0 unless i is among
+ * the k largest). Several interventions on a row add up, so two clamps of one feature are not one.
  * Each sequence of a batch has its own list (a sweep runs all strengths at once). Positions below skip_first (the attention
- * sink) are never changed. f_i(x) is encoded from the row as it arrives, before any intervention of the list.
+ * sink) are never changed. Only rows that some intervention needs a code of are encoded.
  * Counts what it changed: an intervention that never fired is the caller's error to report.
+ *
+ * Threads: one forward pass at a time per intervene; results do not depend on the thread count.
+ * Errors: ERR_USAGE (feature, value), ERR_MISMATCH (rows of another width than the SAE's), ERR_NOMEM.
+ * Source: clamping with the error kept is Templeton et al. 2024, "Scaling Monosemanticity", Methods for steering.
  */
 #ifndef STEER_INTERVENE_H
 #define STEER_INTERVENE_H
@@ -20,9 +25,12 @@
 
 typedef struct intervention intervention;
 
+/* How to add one: a row in the table in interventions.c. */
 typedef struct intervention_kind {
     const char *name, *help;
-    bool needs_feature; /* false: uses direction instead */
+    bool needs_feature;                                /* moves along the feature's decoder row; false: along `direction` */
+    bool needs_value;                                  /* `value` means something */
+    bool reads_code;                                   /* amount depends on f_i: the row is encoded first */
     float (*amount)(const intervention *v, float f_i); /* how far to move along the direction */
 } intervention_kind;
 
@@ -46,14 +54,15 @@ typedef struct intervention_list {
 typedef struct intervene {
     const sae *sae; /* may be NULL when only directions are used */
     hook_point at;
-    const intervention_list *per_seq; /* [n_seqs], borrowed */
+    const intervention_list *per_seq; /* [n_seqs], borrowed; sequences beyond it are left alone */
     int64_t n_seqs;
     int64_t skip_first;
     int64_t positions_changed; /* out: rows where some intervention moved x by more than nothing */
     sparse_acts acts;          /* scratch */
-    float *rows;
-    size_t cap;
-} intervene;
+    int64_t *picked;           /* scratch: rows of the batch with a list, those to be encoded first */
+    float *rows;               /* scratch: the rows to be encoded */
+    size_t cap_picked, cap_rows;
+} intervene; /* zero-initialise */
 
 /* Checks features against the SAE (ERR_USAGE: "feature 9000 does not exist, the SAE has 0 .. 8191"). Borrows v. */
 err_code intervene_hook(intervene *v, model_hook *out, err *e);

@@ -22,7 +22,7 @@ struct tokenizer {
     const tokenizer_kind_row *kind;
     void *state; /* the kind's */
     vocab v;
-    int64_t bos, eos;
+    int64_t bos, eos, eot;
     bool adds_bos;
     char *label;
     char sha256[SHA256_HEX];
@@ -87,6 +87,7 @@ err_code tokenizer_open(const weights *w, tokenizer **out, err *e) {
     TRY(t->kind->open(w, &t->v, &t->state, e));
     TRY(read_special_id(w, "tokenizer.ggml.bos_token_id", t->v.n, &t->bos, e));
     TRY(read_special_id(w, "tokenizer.ggml.eos_token_id", t->v.n, &t->eos, e));
+    TRY(read_special_id(w, "tokenizer.ggml.eot_token_id", t->v.n, &t->eot, e));
     TRY(weights_meta_bool_or(w, "tokenizer.ggml.add_bos_token", t->kind->adds_bos(t->state), &t->adds_bos, e));
     t->adds_bos = t->adds_bos && t->bos >= 0;
     TRY(hash_metadata(w, t->sha256, e));
@@ -120,6 +121,17 @@ bool tokenizer_adds_bos(const tokenizer *t) { return t->adds_bos; }
 bool tokenizer_is_special(const tokenizer *t, uint32_t id) {
     assert(id < t->v.n);
     return t->v.types[id] == TOKEN_CONTROL || t->v.types[id] == TOKEN_UNKNOWN;
+}
+
+bool tokenizer_ends_text(const tokenizer *t, uint32_t id) {
+    static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "<|end|>"};
+    if ((int64_t)id == t->eos || (int64_t)id == t->eot) return true;
+    if (!tokenizer_is_special(t, id)) return false;
+    size_t n;
+    const char *piece = tokenizer_piece(t, id, &n);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (n == strlen(names[i]) && !memcmp(piece, names[i], n)) return true;
+    return false;
 }
 
 /* ---- text to ids ---- */

@@ -28,6 +28,10 @@ int64_t tokenizer_eos(const tokenizer *t);
 bool tokenizer_adds_bos(const tokenizer *t);
 bool tokenizer_is_special(const tokenizer *t, uint32_t id); /* control tokens: never shown as text */
 
+/* Tokens that end a generated text: EOS, end of turn, and control tokens named as such (SmolLM2's EOS is <|im_end|>, but its
+ * raw continuations end with <|endoftext|>). */
+bool tokenizer_ends_text(const tokenizer *t, uint32_t id);
+
 typedef struct token_ids {
     uint32_t *ids;
     size_t len, cap;

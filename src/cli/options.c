@@ -87,6 +87,7 @@ static bool value_is_right(const option *spec, const char *value) {
     case OPT_REAL: return parse_real(value, &x) && in_range(spec, x);
     case OPT_CHOICE: return is_choice(spec->unit, value);
     case OPT_FLAG:
+    case OPT_MAYBE:
     case OPT_STRING: return true;
     }
     return false;
@@ -151,6 +152,8 @@ static err_code parse_option(parsed_options *o, int argc, char *const *argv, int
         if (equals) return err_set(e, ERR_USAGE, "--%s takes no value, found '%s'", s->name, equals + 1);
         return slot_add(s, "", e);
     }
+    bool alone = !equals && (*i + 1 == argc || looks_like_option(o, argv[*i + 1]));
+    if (s->spec->type == OPT_MAYBE && alone) return slot_add(s, s->spec->fallback, e);
     const char *value = equals ? equals + 1 : *i + 1 < argc ? argv[++*i] : NULL;
     if (!value) return err_set(e, ERR_USAGE, "--%s: expected a value behind it, found the end of the line", s->name);
     if (!equals && looks_like_option(o, value))
@@ -273,7 +276,10 @@ static const slot *find(const parsed_options *o, const char *name) {
     return &o->slots[i];
 }
 
-static const char *text_of(const slot *s) { return s->n_values ? s->values[s->n_values - 1] : s->spec->fallback; }
+static const char *text_of(const slot *s) {
+    if (s->n_values) return s->values[s->n_values - 1];
+    return s->spec->type == OPT_MAYBE ? NULL : s->spec->fallback;
+}
 
 bool opt_given(const parsed_options *o, const char *name) { return find(o, name)->n_values > 0; }
 
@@ -300,7 +306,7 @@ double opt_real(const parsed_options *o, const char *name) {
 
 const char *opt_string(const parsed_options *o, const char *name) {
     const slot *s = find(o, name);
-    assert(s->spec->type == OPT_STRING || s->spec->type == OPT_CHOICE);
+    assert(s->spec->type == OPT_STRING || s->spec->type == OPT_CHOICE || s->spec->type == OPT_MAYBE);
     return text_of(s);
 }
 
@@ -370,9 +376,11 @@ static void print_wrapped(FILE *to, const char *text) {
 
 static void print_option(FILE *to, const option *o) {
     strbuf left = STRBUF_INIT, right = STRBUF_INIT;
-    strbuf_addf(&left, "  --%s%s%s", o->name, o->unit ? " " : "", o->unit ? o->unit : "");
+    strbuf_addf(&left, o->type == OPT_MAYBE ? "  --%s%s[%s]" : "  --%s%s%s", o->name, o->unit ? " " : "",
+                o->unit ? o->unit : "");
     strbuf_add_str(&right, o->help);
-    if (o->fallback && *o->fallback) strbuf_addf(&right, " (default %s)", o->fallback);
+    if (o->fallback && *o->fallback)
+        strbuf_addf(&right, " (%s %s)", o->type == OPT_MAYBE ? "alone:" : "default", o->fallback);
     if (o->required) strbuf_add_str(&right, " (required)");
     if (o->repeatable) strbuf_add_str(&right, " (may be repeated)");
     fputs(left.data, to);

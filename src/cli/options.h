@@ -14,12 +14,19 @@
 #include <stdint.h>
 #include <stdio.h>
 
-typedef enum option_type { OPT_FLAG, OPT_INT, OPT_REAL, OPT_STRING, OPT_CHOICE } option_type;
+typedef enum option_type {
+    OPT_FLAG,
+    OPT_INT,
+    OPT_REAL,
+    OPT_STRING,
+    OPT_CHOICE,
+    OPT_MAYBE /* a string that may be left out: alone, before another option or at the line's end, it is the default */
+} option_type;
 
 typedef struct option {
     const char *name; /* "layer" */
     option_type type;
-    const char *fallback; /* default as text; NULL: none */
+    const char *fallback; /* default as text; NULL: none. OPT_MAYBE: what the option alone means; not given it is NULL */
     const char *unit;     /* "TOKENS", shown in help as the value's name; for OPT_CHOICE "a|b|c" */
     const char *help;
     double min, max; /* OPT_INT and OPT_REAL, both included, unless both are 0; max may be INFINITY */
@@ -32,10 +39,11 @@ typedef struct parsed_options parsed_options;
 
 bool opt_given(const parsed_options *o, const char *name); /* on the command line */
 bool opt_flag(const parsed_options *o, const char *name);
-int64_t opt_int(const parsed_options *o, const char *name);        /* 0 when neither given nor defaulted */
-double opt_real(const parsed_options *o, const char *name);        /* NAN when neither given nor defaulted */
-const char *opt_string(const parsed_options *o, const char *name); /* also OPT_CHOICE; NULL: neither given nor defaulted */
-int opt_count(const parsed_options *o, const char *name);          /* repeatable options: how often given */
+int64_t opt_int(const parsed_options *o, const char *name); /* 0 when neither given nor defaulted */
+double opt_real(const parsed_options *o, const char *name); /* NAN when neither given nor defaulted */
+const char *opt_string(const parsed_options *o,
+                       const char *name); /* also OPT_CHOICE and OPT_MAYBE; NULL: neither given nor defaulted */
+int opt_count(const parsed_options *o, const char *name); /* repeatable options: how often given */
 const char *opt_string_at(const parsed_options *o, const char *name, int i);
 
 int opt_n_args(const parsed_options *o);

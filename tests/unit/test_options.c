@@ -13,6 +13,7 @@ static const option table[] = {
     {.name = "dtype", .type = OPT_CHOICE, .fallback = "float16", .unit = "float16|bfloat16|float32", .help = "kind"},
     {.name = "hook", .type = OPT_STRING, .unit = "NAME", .help = "hook", .repeatable = true},
     {.name = "bos", .type = OPT_FLAG, .help = "begin with BOS"},
+    {.name = "sweep", .type = OPT_MAYBE, .fallback = "1x,2x", .unit = "LIST", .help = "several"},
     {0},
 };
 static const option_rules rules = {"capture", table, 1, 2, "MODEL [CORPUS] --out F"};
@@ -62,6 +63,32 @@ static void falls_back(void **state) {
     assert_int_equal(opt_count(o, "hook"), 0);
     assert_int_equal(opt_seed(o), 7);
     options_free(o);
+}
+
+/* Left out, alone before an option, alone at the end, and with a value behind it or behind an equals sign. */
+static void values_may_be_left_out(void **state) {
+    (void)state;
+    const struct {
+        const char *words, *sweep;
+        int n_args;
+    } cases[] = {{"m --out f", NULL, 1},
+                 {"m --sweep --out f", "1x,2x", 1},
+                 {"m --out f --sweep", "1x,2x", 1},
+                 {"m --out f --sweep 3x", "3x", 1},
+                 {"--out f --sweep=3x m", "3x", 1},
+                 {"--out f --sweep= m", "", 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        parsed_options *o;
+        err e;
+        assert_ok(parse(&o, &e, cases[i].words), &e);
+        if (cases[i].sweep)
+            assert_string_equal(opt_string(o, "sweep"), cases[i].sweep);
+        else
+            assert_null(opt_string(o, "sweep"));
+        assert_int_equal(opt_given(o, "sweep"), cases[i].sweep != NULL);
+        assert_int_equal(opt_n_args(o), cases[i].n_args);
+        options_free(o);
+    }
 }
 
 static void double_dash_ends_options(void **state) {
@@ -145,7 +172,7 @@ static void saves_itself(void **state) {
     char *text = json_dumps(doc, JSON_COMPACT | JSON_REAL_PRECISION(15));
     assert_string_equal(text,
                         "{\"layer\":null,\"width\":4608,\"lr\":0.002,\"strength\":null,\"out\":\"f\",\"dtype\":\"float16\","
-                        "\"hook\":[\"a\",\"b\"],\"bos\":false,\"seed\":3}");
+                        "\"hook\":[\"a\",\"b\"],\"bos\":false,\"sweep\":null,\"seed\":3}");
     free(text);
     json_decref(doc);
     options_free(o);
@@ -168,6 +195,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_values),
         cmocka_unit_test(falls_back),
+        cmocka_unit_test(values_may_be_left_out),
         cmocka_unit_test(double_dash_ends_options),
         cmocka_unit_test(asks_for_help_whatever_else_is_wrong),
         cmocka_unit_test(names_what_is_wrong),

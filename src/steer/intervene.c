@@ -25,7 +25,9 @@ static bool reads_code(const intervention_list *l) {
 
 /* Fills picked with the rows to change, the n_encoded that need their code first. */
 static err_code pick_rows(intervene *v, const hook_rows *rows, int64_t *n, int64_t *n_encoded, err *e) {
-    err_code rc = mem_grow(&v->picked, &v->cap_picked, (size_t)rows->n_tokens, sizeof *v->picked, "steered rows", e);
+    size_t n_rows = (size_t)rows->n_tokens;
+    err_code rc = mem_grow(&v->picked, &v->cap_picked, n_rows, sizeof *v->picked, "steered rows", e);
+    if (!rc) rc = mem_grow(&v->moved, &v->cap_moved, n_rows, sizeof *v->moved, "steered rows", e);
     if (rc) return rc;
     int64_t k = 0;
     for (int coded = 1; coded >= 0; coded--) {
@@ -64,21 +66,28 @@ static bool move_row(const intervene *v, const intervention_list *l, int64_t cod
     return moved;
 }
 
+static void count(intervene *v, const hook_rows *rows, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        v->positions_changed += v->moved[i];
+        if (v->changed_per_seq) v->changed_per_seq[rows->seq[v->picked[i]]] += v->moved[i];
+    }
+}
+
 static err_code on_rows(void *user, const ctx *c, const hook_rows *rows, err *e) {
     intervene *v = user;
-    int64_t n = 0, n_encoded = 0, changed = 0, d = rows->d_model;
+    int64_t n = 0, n_encoded = 0, d = rows->d_model;
     if (v->sae && v->sae->cfg.d_in != d)
         return err_set(e, ERR_MISMATCH, "the SAE takes rows of %" PRId64 " numbers, the model's have %" PRId64,
                        v->sae->cfg.d_in, d);
     err_code rc = pick_rows(v, rows, &n, &n_encoded, e);
     if (!rc && n_encoded) rc = encode_rows(v, c, rows, n_encoded, e);
     if (rc) return rc;
-#pragma omp parallel for num_threads(c->threads) reduction(+ : changed)
+#pragma omp parallel for num_threads(c->threads)
     for (int64_t i = 0; i < n; i++) {
         int64_t r = v->picked[i];
-        changed += move_row(v, list_of(v, rows, r), i < n_encoded ? i : -1, rows->x + r * d, d);
+        v->moved[i] = move_row(v, list_of(v, rows, r), i < n_encoded ? i : -1, rows->x + r * d, d);
     }
-    v->positions_changed += changed;
+    count(v, rows, n);
     return ERR_OK;
 }
 
@@ -112,8 +121,10 @@ err_code intervene_hook(intervene *v, model_hook *out, err *e) {
 void intervene_release(intervene *v) {
     sparse_release(&v->acts);
     free(v->picked);
+    free(v->moved);
     free(v->rows);
     v->picked = NULL;
+    v->moved = NULL;
     v->rows = NULL;
-    v->cap_picked = v->cap_rows = 0;
+    v->cap_picked = v->cap_moved = v->cap_rows = 0;
 }

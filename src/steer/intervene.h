@@ -58,10 +58,12 @@ typedef struct intervene {
     int64_t n_seqs;
     int64_t skip_first;
     int64_t positions_changed; /* out: rows where some intervention moved x by more than nothing */
+    int64_t *changed_per_seq;  /* out, [n_seqs]: the same for each sequence, added up; borrowed, may be NULL */
     sparse_acts acts;          /* scratch */
     int64_t *picked;           /* scratch: rows of the batch with a list, those to be encoded first */
+    uint8_t *moved;            /* scratch: [picked] */
     float *rows;               /* scratch: the rows to be encoded */
-    size_t cap_picked, cap_rows;
+    size_t cap_picked, cap_moved, cap_rows;
 } intervene; /* zero-initialise */
 
 /* Checks features against the SAE (ERR_USAGE: "feature 9000 does not exist, the SAE has 0 .. 8191"). Borrows v. */

@@ -37,7 +37,8 @@ static int64_t run(const sae *s, const intervention_list *lists, int n_seqs, int
     ctx c = test_ctx(threads);
     int32_t seq[3 * 16], pos[3 * 16];
     model_hook hook;
-    intervene v = {.sae = s, .per_seq = lists, .n_seqs = n_seqs, .skip_first = SKIP};
+    int64_t per_seq[16] = {0}, sum = 0;
+    intervene v = {.sae = s, .per_seq = lists, .n_seqs = n_seqs, .skip_first = SKIP, .changed_per_seq = per_seq};
     for (int r = 0; r < 3 * n_seqs; r++) {
         seq[r] = r / 3;
         pos[r] = r % 3;
@@ -47,6 +48,8 @@ static int64_t run(const sae *s, const intervention_list *lists, int n_seqs, int
     assert_ok(intervene_hook(&v, &hook, &e), &e);
     assert_ok(hook.fn(hook.user, &c, &rows, &e), &e);
     intervene_release(&v);
+    for (int i = 0; i < n_seqs; i++) sum += per_seq[i];
+    assert_int_equal(sum, v.positions_changed);
     return v.positions_changed;
 }
 

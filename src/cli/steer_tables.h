@@ -1,0 +1,13 @@
+/* steer_tables.h — what steering did, on the terminal; shared by `sae steer` and `sae study`. */
+#ifndef CLI_STEER_TABLES_H
+#define CLI_STEER_TABLES_H
+
+#include <jansson.h>
+
+/* A line for each arm of steering_arm_to_json: how many texts mention the words, repetition, perplexity. */
+void steer_print_arms(const json_t *arms);
+
+/* Up to max of outputs[] {prompt, unsteered, steered}, one below the other. */
+void steer_print_outputs(const json_t *outputs, size_t max);
+
+#endif

@@ -1,0 +1,64 @@
+/* train.h — rows from a source -> an autoencoder in a folder that sae_load and SAELens open.
+ *
+ * Rows are centred (a mean of the first rows, where b_dec begins) and scaled so that E||x||^2 = d_in; both constants are
+ * folded back on save. Loss: FVU of the batch, sum ||x - x_hat||^2 / sum ||x - mean||^2, plus the variant's own terms (topk:
+ * AuxK, Gao et al. 2024, A.2). Adam, decoder rows of length 1 with the gradient's part along them removed.
+ *
+ *   OUT/cfg.json, OUT/sae_weights.safetensors   the result: there once training is complete, as sae.h describes it
+ *   OUT/train.json                              every option and constant, and once complete the result
+ *   OUT/metrics.csv                             step,rows,fvu,l0,dead,lr,rows_per_second: a line each log_every rows, held-out rows
+ *   OUT/checkpoint/                             state to go on from; removed once training is complete
+ *
+ * Exact: the same source, options and machine level give the same weights on any number of threads, however often the run
+ * was killed and called again. A call continues from OUT's checkpoint when OUT belongs to the same run, and returns what
+ * train.json says when that run is complete already. ERR_MISMATCH names the first option in which OUT differs.
+ * Memory: parameters, two Adam moments, two batches of rows, and scratch that does not grow with batch x width.
+ * Errors: ERR_MISMATCH, ERR_USAGE (options out of range, fewer rows than a batch), ERR_UNSUPPORTED (unknown variant, or one
+ * that does not train), ERR_FORMAT (rows that are not finite; a damaged checkpoint), ERR_NOSPACE, ERR_IO, ERR_NOMEM;
+ * ERR_CANCELLED after a checkpoint was written, with a sentence on how to go on.
+ */
+#ifndef SAE_TRAIN_TRAIN_H
+#define SAE_TRAIN_TRAIN_H
+
+#include "activations/source.h"
+
+typedef struct train_opts {
+    const char *variant;      /* a row of sae/variants that trains */
+    int64_t width, k;         /* latents; latents of a row (variants that use k) */
+    int64_t rows;             /* to train on, rounded up to whole batches; more than the source has: several epochs */
+    int64_t batch;            /* rows in a step */
+    uint64_t seed;            /* of the initial parameters; the order of rows is the source's */
+    double lr;                /* at its highest; 0: the rule of schedule.h */
+    int64_t warmup;           /* steps over which lr rises from 0; -1: the rule of schedule.h */
+    double decay;             /* share of the steps, at the end, over which lr falls to 0 */
+    double auxk;              /* coefficient of AuxK; 0: none */
+    int64_t k_aux;            /* dead latents it may use in a row; 0: d_in / 2 */
+    int64_t dead_rows;        /* a latent that did not fire in this many rows is dead; 0: the rule of dead.h */
+    int64_t log_every;        /* rows between two lines of metrics; 0: a hundredth of the run */
+    int64_t checkpoint_every; /* rows between two checkpoints; 0: about every two minutes */
+    const char *out;          /* folder */
+    const char *metrics;      /* path of metrics.csv; NULL: in the folder */
+    const char *command;      /* provenance, may be NULL */
+} train_opts;
+#define TRAIN_DEFAULTS                                                                                                       \
+    ((train_opts){.variant = "topk",                                                                                         \
+                  .width = 4608,                                                                                             \
+                  .k = 32,                                                                                                   \
+                  .rows = 3000000,                                                                                           \
+                  .batch = 4096,                                                                                             \
+                  .warmup = -1,                                                                                              \
+                  .decay = 0.2,                                                                                              \
+                  .auxk = 1.0 / 32})
+
+typedef struct train_result {
+    int64_t rows;           /* trained on in all */
+    int64_t resumed_from;   /* rows that were done before this call; 0 when it began anew */
+    double rows_per_second; /* of this call's steps; of the last call that made steps when the run was complete already */
+    double fvu, l0;         /* on the held-out rows */
+    double dead;            /* share of latents that did not fire in the last dead_rows training rows, 0 .. 1 */
+} train_result;
+
+/* Reports progress as stage "train" in rows, with "fvu 0.251 l0 32.0 dead 1.2%" as the note. */
+err_code train_run(const ctx *c, source *rows, const train_opts *o, train_result *out, err *e);
+
+#endif

@@ -62,11 +62,12 @@ const char *weights_format(const weights *w); /* "GGUF v3", "safetensors" */
 size_t weights_file_size(const weights *w);
 
 int64_t weights_tensor_count(const weights *w);
-const tensor_view *weights_tensor_at(const weights *w, int64_t i); /* in file order */
+const tensor_view *weights_tensor_at(const weights *w, int64_t i);   /* in file order */
 const tensor_view *weights_find(const weights *w, const char *name); /* NULL when absent */
 
 /* The tensor `name` if it has exactly this shape, else a sentence saying what was expected and found. */
-err_code weights_require(const weights *w, const char *name, int n_dims, const int64_t *shape, const tensor_view **out, err *e);
+err_code weights_require(const weights *w, const char *name, int n_dims, const int64_t *shape, const tensor_view **out,
+                         err *e);
 
 int64_t weights_meta_count(const weights *w);
 const meta_value *weights_meta_at(const weights *w, int64_t i);

@@ -1,0 +1,79 @@
+/* formats.c — the table of model file formats, and how a file finds its row: by content, then by extension. */
+#include "core/strbuf.h"
+#include "formats/weights_internal.h"
+
+#include <string.h>
+#include <strings.h>
+
+typedef struct file_format {
+    const char *name;
+    const char *extension; /* decides where the content does not */
+    bool (*is)(const uint8_t *data, size_t size);
+    err_code (*read)(weights *w, const uint8_t *data, size_t size, err *e);
+} file_format;
+
+static bool is_gguf(const uint8_t *data, size_t size) { return size >= 4 && !memcmp(data, "GGUF", 4); }
+
+/* How to add one: a file with its reader, which weights_internal.h declares, and a row here. */
+static const file_format file_formats[] = {
+    {"GGUF", ".gguf", is_gguf, gguf_read},
+};
+enum { N_FORMATS = sizeof file_formats / sizeof *file_formats };
+
+static bool ends_in(const char *text, const char *ending) {
+    size_t n = strlen(text), m = strlen(ending);
+    return n >= m && !strcasecmp(text + n - m, ending);
+}
+
+static err_code unknown_format(err *e) {
+    strbuf known = STRBUF_INIT;
+    for (int i = 0; i < N_FORMATS; i++) strbuf_addf(&known, "%s%s", i ? ", " : "", file_formats[i].name);
+    err_code rc = strbuf_check(&known, e);
+    if (!rc) rc = err_set(e, ERR_FORMAT, "not a model file of a kind known here (%s)", known.data);
+    strbuf_release(&known);
+    return rc;
+}
+
+static err_code read_content(weights *w, const uint8_t *data, size_t size, err *e) {
+    const file_format *f = NULL;
+    if (!size) return err_set(e, ERR_FORMAT, "expected a model, found an empty file");
+    for (int i = 0; !f && i < N_FORMATS; i++)
+        if (file_formats[i].is(data, size)) f = &file_formats[i];
+    for (int i = 0; !f && i < N_FORMATS; i++)
+        if (ends_in(w->path, file_formats[i].extension)) f = &file_formats[i];
+    if (!f) return unknown_format(e);
+    err_code rc = f->read(w, data, size, e);
+    return rc ? rc : weights_index(w, e);
+}
+
+/* Gives w to the caller, or closes it and puts its path before the message. */
+static err_code hand_over(weights *w, err_code rc, weights **out, err *e) {
+    *out = rc ? NULL : w;
+    if (!rc) return ERR_OK;
+    err_prefix(e, rc, "%s", w->path);
+    weights_close(w);
+    return rc;
+}
+
+err_code weights_open_bytes(const char *name, const uint8_t *data, size_t size, weights **out, err *e) {
+    weights *w;
+    *out = NULL;
+    err_code rc = weights_new(name, &w, e);
+    if (rc) return rc;
+    w->file_size = size;
+    return hand_over(w, read_content(w, data, size, e), out, e);
+}
+
+err_code weights_open(const char *path, weights **out, err *e) {
+    const uint8_t *data;
+    size_t size;
+    weights *w;
+    *out = NULL;
+    err_code rc = weights_new(path, &w, e);
+    if (!rc) rc = weights_map(w, path, &data, &size, e); /* its message names the path */
+    if (rc) {
+        weights_close(w);
+        return rc;
+    }
+    return hand_over(w, read_content(w, data, size, e), out, e);
+}

@@ -1,0 +1,76 @@
+/* weights_internal.h — what a file format's reader needs to fill a `weights`; for this folder and its tests.
+ *
+ * A reader adds tensors and metadata in file order, having checked every size and offset; whoever called it then indexes the
+ * names (weights_index), which refuses one that appears twice. What readers allocate comes from `memory` and lives as long
+ * as the weights.
+ */
+#ifndef FORMATS_WEIGHTS_INTERNAL_H
+#define FORMATS_WEIGHTS_INTERNAL_H
+
+#include "core/file.h"
+#include "core/mem.h"
+#include "formats/weights.h"
+
+enum {
+    WEIGHTS_NAME_MAX = 1024,       /* bytes of a tensor's name */
+    WEIGHTS_KEY_MAX = 65535,       /* bytes of a key */
+    WEIGHTS_ITEMS_MAX = 1 << 23,   /* array items in the metadata of a file: they take 40 bytes each, a byte in the file */
+    WEIGHTS_PARTS_MAX = 1000,      /* files of one model */
+    WEIGHTS_HEADER_MAX = 64 << 20, /* bytes of JSON that describe tensors */
+};
+
+typedef struct named {
+    const char *name;
+    const void *item; /* a tensor_view or a meta_value */
+} named;
+
+struct weights {
+    char *path;
+    char format[32];
+    size_t file_size; /* of all parts */
+    arena memory;
+    file_map *maps;
+    size_t n_maps, cap_maps;
+    tensor_view *tensors;
+    size_t n_tensors, cap_tensors;
+    meta_value *meta;
+    size_t n_meta, cap_meta;
+    int64_t n_items;
+    named *tensors_by_name, *meta_by_key; /* sorted; NULL until weights_index */
+};
+
+/* path is for messages and to find other parts. The weights are the caller's to close. */
+err_code weights_new(const char *path, weights **out, err *e);
+
+/* Maps one more file for as long as the weights live. */
+err_code weights_map(weights *w, const char *path, const uint8_t **data, size_t *size, err *e);
+
+/* Adds a tensor whose type, shape and data are checked; its name, of len bytes, is checked here and copied. */
+err_code weights_add_tensor(weights *w, const tensor_view *t, const char *name, size_t len, err *e);
+
+/* Adds a value whose strings and items outlive the weights or come from its memory; the key is checked here and copied. */
+err_code weights_add_meta(weights *w, const meta_value *v, const char *key, size_t len, err *e);
+
+/* count items for an array, from the weights' memory. */
+err_code weights_items(weights *w, int64_t count, meta_value **items, err *e);
+
+/* A copy with a NUL behind it, from the weights' memory. */
+err_code weights_copy_text(weights *w, const char *bytes, size_t len, const char **out, err *e);
+
+/* Makes names findable; afterwards nothing is added. */
+err_code weights_index(weights *w, err *e);
+
+/* Values in a shape, slowest first; false when the product overflows or a dimension is negative. */
+bool shape_count(int n_dims, const int64_t *shape, int64_t *count);
+
+/* "[768, 2304]" */
+enum { SHAPE_TEXT = 96 };
+const char *shape_text(int n_dims, const int64_t *shape, char out[SHAPE_TEXT]);
+
+/* The readers behind the table in formats.c. data lives as long as the weights. */
+err_code gguf_read(weights *w, const uint8_t *data, size_t size, err *e);
+
+/* What weights_open does with the file's content. name stands for the path. */
+err_code weights_open_bytes(const char *name, const uint8_t *data, size_t size, weights **out, err *e);
+
+#endif

@@ -1,7 +1,7 @@
 #include "analysis/examples.h"
 
-#include "analysis/stats.h"
 #include "core/mem.h"
+#include "math/stats.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -20,8 +20,8 @@
 #define ANALYSIS_FIND_H
 
 #include "analysis/db.h"
-#include "analysis/stats.h"
 #include "core/ctx.h"
+#include "math/stats.h"
 #include "model/model.h"
 
 typedef struct find_opts {

@@ -23,7 +23,7 @@
 #define ANALYSIS_STEERING_H
 
 #include "analysis/db.h"
-#include "analysis/stats.h"
+#include "math/stats.h"
 #include "steer/steer.h"
 
 #include <jansson.h>

@@ -4,8 +4,8 @@
 
 #include "analysis/examples.h"
 #include "analysis/neighbours.h"
-#include "analysis/stats.h"
 #include "core/rng.h"
+#include "math/stats.h"
 
 #define assert_near(a, b, tolerance) assert_true(fabs((a) - (b)) <= (tolerance))
 

@@ -1,8 +1,8 @@
 /* stats.c against closed forms and slow definitions. */
 #include "support/test.h"
 
-#include "analysis/stats.h"
 #include "core/rng.h"
+#include "math/stats.h"
 
 #define assert_near(a, b, tolerance) assert_true(fabs((a) - (b)) <= (tolerance))
 

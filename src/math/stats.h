@@ -1,8 +1,8 @@
-/* stats.h — the few statistics the analysis reports, each with its interval.
+/* stats.h — the few statistics that results are reported with, each with its interval.
  * All in double; no allocation is kept. Threads: pure functions.
  */
-#ifndef ANALYSIS_STATS_H
-#define ANALYSIS_STATS_H
+#ifndef MATH_STATS_H
+#define MATH_STATS_H
 
 #include "core/err.h"
 

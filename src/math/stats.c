@@ -1,4 +1,4 @@
-#include "analysis/stats.h"
+#include "math/stats.h"
 
 #include "core/mem.h"
 

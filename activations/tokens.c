@@ -303,20 +303,21 @@ done:
 
 /* ---- the sample ---- */
 
-/* Keeps whole documents, drawn without replacement until they hold max_tokens, in the order of the corpus. */
+/* Keeps whole documents, drawn without replacement until they hold max_tokens, in the order of the corpus; those drawn before
+ * skip_tokens were reached are left out. */
 static err_code sample(token_corpus *k, const corpus_opts *o, err *e) {
     uint64_t *order = NULL;
     bool *kept = NULL;
     err_code rc;
-    if (!o->max_tokens || k->n_tokens <= o->max_tokens) return ERR_OK;
+    if (!o->skip_tokens && (!o->max_tokens || k->n_tokens <= o->max_tokens)) return ERR_OK;
     TRY(mem_new(&order, (size_t)k->n_docs, sizeof *order, "the sample", e));
     TRY(mem_new0(&kept, (size_t)k->n_docs, sizeof *kept, "the sample", e));
     for (int64_t i = 0; i < k->n_docs; i++) order[i] = (uint64_t)i;
     rng stream = rng_stream(o->seed, RNG_CORPUS, 0);
     rng_permute(&stream, order, (uint64_t)k->n_docs);
-    for (int64_t i = 0, n = 0; n < o->max_tokens; i++) {
-        kept[order[i]] = true;
-        n += (int64_t)(k->doc_offsets[order[i] + 1] - k->doc_offsets[order[i]]);
+    for (int64_t i = 0, skipped = 0, n = 0; i < k->n_docs && (!o->max_tokens || n < o->max_tokens); i++) {
+        kept[order[i]] = skipped >= o->skip_tokens;
+        *(kept[order[i]] ? &n : &skipped) += (int64_t)(k->doc_offsets[order[i] + 1] - k->doc_offsets[order[i]]);
     }
     int64_t n_docs = 0, n_tokens = 0;
     for (int64_t i = 0; i < k->n_docs; i++) {
@@ -372,6 +373,23 @@ done:
     free(r);
     if (rc) corpus_release(out);
     return rc;
+}
+
+/* "poets.jsonl:17#2" is a window of "poets.jsonl:17". */
+static size_t text_length(const char *source) {
+    const char *mark = strrchr(source, '#');
+    return mark ? (size_t)(mark - source) : strlen(source);
+}
+
+int32_t corpus_texts(const token_corpus *k, int32_t *of) {
+    int32_t n = 0;
+    for (int64_t d = 0; d < k->n_docs; d++) {
+        const char *source = k->doc_source ? k->doc_source[d] : NULL, *last = d && source ? k->doc_source[d - 1] : NULL;
+        bool continues = last && text_length(source) == text_length(last) && !strncmp(source, last, text_length(source));
+        n += !continues;
+        of[d] = n - 1;
+    }
+    return n;
 }
 
 void corpus_release(token_corpus *k) {

@@ -22,12 +22,16 @@ typedef struct token_corpus {
 
 typedef struct corpus_opts {
     int64_t context;    /* longest document, in tokens */
-    int64_t max_tokens; /* 0: all; else a seeded sample of whole documents, just reaching this many */
+    int64_t max_tokens;  /* 0: all; else a seeded sample of whole documents, just reaching this many */
+    int64_t skip_tokens; /* leave out the documents that a sample of this many tokens with this seed takes; none may be left */
     uint64_t seed;
 } corpus_opts;
 #define CORPUS_DEFAULTS ((corpus_opts){.context = 256})
 
 err_code corpus_read(const ctx *c, const char *path, const tokenizer *t, const corpus_opts *o, token_corpus *out, err *e);
 void corpus_release(token_corpus *k);
+
+/* The text each document is a window of, numbered in order: of[d] ascends. Returns how many texts there are. */
+int32_t corpus_texts(const token_corpus *k, int32_t *of /* [n_docs] */);
 
 #endif

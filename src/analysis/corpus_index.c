@@ -247,23 +247,6 @@ static err_code check_input(const token_corpus *k, vocab_view vocab, const uint6
         (start)[n_keys] = (n);                                                                                               \
     } while (0)
 
-/* "poets.jsonl:17#2" is a window of "poets.jsonl:17". */
-static size_t source_length(const char *source) {
-    const char *mark = strrchr(source, '#');
-    return mark ? (size_t)(mark - source) : strlen(source);
-}
-
-static void group_windows(corpus_index *x) {
-    const token_corpus *k = x->corpus;
-    for (int64_t d = 0; d < k->n_docs; d++) {
-        const char *source = k->doc_source ? k->doc_source[d] : NULL, *last = d && source ? k->doc_source[d - 1] : NULL;
-        bool continues =
-            last && source_length(source) == source_length(last) && !strncmp(source, last, source_length(source));
-        if (!continues) x->n_groups++;
-        x->doc_group[d] = x->n_groups - 1;
-    }
-}
-
 err_code corpus_index_build(const token_corpus *k, vocab_view vocab, const uint64_t *row_token, int64_t n_rows,
                             corpus_index *out, err *e) {
     *out = (corpus_index){.corpus = k, .vocab = vocab, .row_token = row_token, .n_rows = n_rows};
@@ -283,7 +266,7 @@ err_code corpus_index_build(const token_corpus *k, vocab_view vocab, const uint6
     for (int64_t r = 0; r < n_rows; r++) x->token_row[row_token[r]] = r;
     for (int64_t d = 0; d < k->n_docs; d++)
         for (uint64_t t = k->doc_offsets[d]; t < k->doc_offsets[d + 1]; t++) x->token_doc[t] = (int32_t)d;
-    group_windows(x);
+    x->n_groups = corpus_texts(k, x->doc_group);
     COLLECT(k->n_tokens, vocab.n, k->tokens[i], x->of_token_start, x->of_token);
 
     TRY(index_words(x, e));

@@ -14,9 +14,17 @@ typedef struct file_format {
 
 static bool is_gguf(const uint8_t *data, size_t size) { return size >= 4 && !memcmp(data, "GGUF", 4); }
 
+static bool is_safetensors(const uint8_t *data, size_t size) {
+    uint64_t header;
+    if (size < 9 || data[8] != '{') return false;
+    memcpy(&header, data, sizeof header);
+    return header <= size - 8;
+}
+
 /* How to add one: a file with its reader, which weights_internal.h declares, and a row here. */
 static const file_format file_formats[] = {
     {"GGUF", ".gguf", is_gguf, gguf_read},
+    {"safetensors", ".safetensors", is_safetensors, safetensors_read},
 };
 enum { N_FORMATS = sizeof file_formats / sizeof *file_formats };
 
@@ -34,6 +42,13 @@ static err_code unknown_format(err *e) {
     return rc;
 }
 
+static err_code open_folder(weights *w, err *e) {
+    err_code rc = folder_read(w, e); /* its messages name the files */
+    if (rc) return rc;
+    rc = weights_index(w, e);
+    return rc ? err_prefix(e, rc, "%s", w->path) : ERR_OK;
+}
+
 static err_code read_content(weights *w, const uint8_t *data, size_t size, err *e) {
     const file_format *f = NULL;
     if (!size) return err_set(e, ERR_FORMAT, "expected a model, found an empty file");
@@ -46,12 +61,11 @@ static err_code read_content(weights *w, const uint8_t *data, size_t size, err *
     return rc ? rc : weights_index(w, e);
 }
 
-/* Gives w to the caller, or closes it and puts its path before the message. */
-static err_code hand_over(weights *w, err_code rc, weights **out, err *e) {
-    *out = rc ? NULL : w;
-    if (!rc) return ERR_OK;
-    err_prefix(e, rc, "%s", w->path);
-    weights_close(w);
+static err_code hand_over(weights *w, err_code rc, weights **out) {
+    if (rc)
+        weights_close(w);
+    else
+        *out = w;
     return rc;
 }
 
@@ -61,19 +75,25 @@ err_code weights_open_bytes(const char *name, const uint8_t *data, size_t size, 
     err_code rc = weights_new(name, &w, e);
     if (rc) return rc;
     w->file_size = size;
-    return hand_over(w, read_content(w, data, size, e), out, e);
+    rc = read_content(w, data, size, e);
+    if (rc) err_prefix(e, rc, "%s", name);
+    return hand_over(w, rc, out);
+}
+
+static err_code open_file(weights *w, err *e) {
+    const uint8_t *data;
+    size_t size;
+    err_code rc = weights_map(w, w->path, &data, &size, e); /* its message names the path */
+    if (rc) return rc;
+    rc = read_content(w, data, size, e);
+    return rc ? err_prefix(e, rc, "%s", w->path) : ERR_OK;
 }
 
 err_code weights_open(const char *path, weights **out, err *e) {
-    const uint8_t *data;
-    size_t size;
     weights *w;
     *out = NULL;
     err_code rc = weights_new(path, &w, e);
-    if (!rc) rc = weights_map(w, path, &data, &size, e); /* its message names the path */
-    if (rc) {
-        weights_close(w);
-        return rc;
-    }
-    return hand_over(w, read_content(w, data, size, e), out, e);
+    if (rc) return rc;
+    rc = file_is_dir(path) ? open_folder(w, e) : open_file(w, e);
+    return hand_over(w, rc, out);
 }

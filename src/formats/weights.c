@@ -54,17 +54,17 @@ err_code weights_copy_text(weights *w, const char *bytes, size_t len, const char
     return ERR_OK;
 }
 
-static err_code check_name(const char *what, const char *name, size_t len, size_t max, err *e) {
+static err_code check_name(const char *what, const char *name, size_t len, err *e) {
     if (!len) return err_set(e, ERR_FORMAT, "a %s has an empty name", what);
-    if (len > max)
-        return err_set(e, ERR_FORMAT, "the name of %s '%.40s..': expected at most %zu bytes, found %zu", what, name, max,
-                       len);
+    if (len > WEIGHTS_NAME_MAX)
+        return err_set(e, ERR_FORMAT, "the name of %s '%.40s..': expected at most %d bytes, found %zu", what, name,
+                       WEIGHTS_NAME_MAX, len);
     if (memchr(name, '\0', len)) return err_set(e, ERR_FORMAT, "the name of %s '%.40s' has a zero byte", what, name);
     return ERR_OK;
 }
 
 err_code weights_add_tensor(weights *w, const tensor_view *t, const char *name, size_t len, err *e) {
-    err_code rc = check_name("tensor", name, len, WEIGHTS_NAME_MAX, e);
+    err_code rc = check_name("tensor", name, len, e);
     if (!rc) rc = mem_grow(&w->tensors, &w->cap_tensors, w->n_tensors + 1, sizeof *w->tensors, "tensor list", e);
     tensor_view added = *t;
     if (!rc) rc = weights_copy_text(w, name, len, &added.name, e);
@@ -73,7 +73,7 @@ err_code weights_add_tensor(weights *w, const tensor_view *t, const char *name, 
 }
 
 err_code weights_add_meta(weights *w, const meta_value *v, const char *key, size_t len, err *e) {
-    err_code rc = check_name("key", key, len, WEIGHTS_KEY_MAX, e);
+    err_code rc = check_name("key", key, len, e);
     if (!rc) rc = mem_grow(&w->meta, &w->cap_meta, w->n_meta + 1, sizeof *w->meta, "metadata", e);
     meta_value added = *v;
     if (!rc) rc = weights_copy_text(w, key, len, &added.key, e);
@@ -101,7 +101,8 @@ static err_code sort_names(named *list, size_t n, const char *what, err *e) {
 }
 
 err_code weights_index(weights *w, err *e) {
-    err_code rc;
+    err_code rc = ERR_OK;
+    if (w->meta_by_key) return rc;
     TRY(mem_new(&w->tensors_by_name, w->n_tensors, sizeof(named), "tensor names", e));
     TRY(mem_new(&w->meta_by_key, w->n_meta, sizeof(named), "keys", e));
     for (size_t i = 0; i < w->n_tensors; i++) w->tensors_by_name[i] = (named){w->tensors[i].name, &w->tensors[i]};
@@ -156,7 +157,9 @@ err_code weights_require(const weights *w, const char *name, int n_dims, const i
     shape_text(n_dims, shape, expected);
     const tensor_view *t = weights_find(w, name);
     if (!t) return err_set(e, ERR_FORMAT, "tensor %s: expected %s, found none of this name", name, expected);
-    if (t->n_dims != n_dims || memcmp(t->shape, shape, (size_t)n_dims * sizeof *shape) != 0)
+    bool same = t->n_dims == n_dims;
+    for (int i = 0; same && i < n_dims; i++) same = t->shape[i] == shape[i];
+    if (!same)
         return err_set(e, ERR_FORMAT, "tensor %s: expected %s, found %s", name, expected,
                        shape_text(t->n_dims, t->shape, found));
     *out = t;

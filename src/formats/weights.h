@@ -2,7 +2,7 @@
  *
  * Shapes are row-major, slowest dimension first, as PyTorch writes them: a GGUF matrix of ggml shape [in, out] is
  * [out, in] here. Every size and offset has been checked against the file before a tensor is handed out, so
- * data .. data + size can be read without further checks.
+ * data .. data + size can be read without further checks; it may begin at any address.
  * Threads: const weights may be shared. Errors: ERR_IO, ERR_FORMAT (with the byte offset), ERR_UNSUPPORTED, ERR_NOMEM.
  */
 #ifndef FORMATS_WEIGHTS_H

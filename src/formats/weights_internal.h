@@ -12,11 +12,10 @@
 #include "formats/weights.h"
 
 enum {
-    WEIGHTS_NAME_MAX = 1024,       /* bytes of a tensor's name */
-    WEIGHTS_KEY_MAX = 65535,       /* bytes of a key */
-    WEIGHTS_ITEMS_MAX = 1 << 23,   /* array items in the metadata of a file: they take 40 bytes each, a byte in the file */
+    WEIGHTS_NAME_MAX = 1024,       /* bytes of a tensor's name or a key */
+    WEIGHTS_ITEMS_MAX = 1 << 23,   /* array items in the metadata: each takes 40 bytes, and perhaps one in the file */
     WEIGHTS_PARTS_MAX = 1000,      /* files of one model */
-    WEIGHTS_HEADER_MAX = 64 << 20, /* bytes of JSON that describe tensors */
+    WEIGHTS_HEADER_MAX = 32 << 20, /* bytes of JSON that describe tensors */
 };
 
 typedef struct named {
@@ -57,7 +56,7 @@ err_code weights_items(weights *w, int64_t count, meta_value **items, err *e);
 /* A copy with a NUL behind it, from the weights' memory. */
 err_code weights_copy_text(weights *w, const char *bytes, size_t len, const char **out, err *e);
 
-/* Makes names findable; afterwards nothing is added. */
+/* Makes names findable; afterwards nothing is added, and calling it again does nothing. */
 err_code weights_index(weights *w, err *e);
 
 /* Values in a shape, slowest first; false when the product overflows or a dimension is negative. */
@@ -67,8 +66,13 @@ bool shape_count(int n_dims, const int64_t *shape, int64_t *count);
 enum { SHAPE_TEXT = 96 };
 const char *shape_text(int n_dims, const int64_t *shape, char out[SHAPE_TEXT]);
 
-/* The readers behind the table in formats.c. data lives as long as the weights. */
+/* The readers behind the tables of formats.c and folder.c. data lives as long as the weights. */
 err_code gguf_read(weights *w, const uint8_t *data, size_t size, err *e);
+err_code safetensors_read(weights *w, const uint8_t *data, size_t size, err *e);
+err_code safetensors_read_part(weights *w, const uint8_t *data, size_t size, err *e); /* tensors only */
+
+/* Reads the model in the folder w->path. Its messages name the files. */
+err_code folder_read(weights *w, err *e);
 
 /* What weights_open does with the file's content. name stands for the path. */
 err_code weights_open_bytes(const char *name, const uint8_t *data, size_t size, weights **out, err *e);

@@ -1,5 +1,6 @@
 /* The autoencoder's own rules: what configurations it takes, which rows it fits, what its registry answers, and what happens
  * when memory runs out. */
+#include "core/rng.h"
 #include "support/oom.h"
 #include "support/test.h"
 
@@ -39,6 +40,85 @@ static void fits(void **state) {
     assert_non_null(strstr(e.message, "blocks.4.hook_resid_post"));
     assert_int_equal(sae_check_fits(s, NULL, other, 4, &e), ERR_MISMATCH);
     sae_free(s);
+}
+
+static sae *random_sae(const sae_variant *v, uint64_t seed) {
+    sae *s;
+    err e = {0};
+    sae_config cfg = {.variant = v,
+                      .d_in = 5,
+                      .d_sae = 37,
+                      .k = v->uses_k ? 3 : 0,
+                      .apply_b_dec_to_input = true,
+                      .hook_name = "blocks.3.hook_resid_post",
+                      .model_name = "a \"model\"",
+                      .context = 256,
+                      .seed = 7,
+                      .trained_rows = 1234567890123,
+                      .skip_first = 1};
+    memset(cfg.model_sha256, 'a', SHA256_HEX - 1);
+    assert_ok(sae_new(&cfg, &s, &e), &e);
+    const struct {
+        float *values;
+        int64_t n;
+    } parameters[] = {{s->W_enc, 37 * 5}, {s->W_dec, 37 * 5}, {s->b_enc, 37}, {s->b_dec, 5}, {s->threshold, 37}};
+    rng r = rng_stream(seed, RNG_INIT, 0);
+    for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++)
+        for (int64_t j = 0; parameters[i].values && j < parameters[i].n; j++) parameters[i].values[j] = (float)rng_normal(&r);
+    return s;
+}
+
+/* Every variant gets this by being in the table. Saving twice gives the same bytes. */
+static void saved_is_loaded_bit_for_bit(void **state) {
+    (void)state;
+    err e = {0};
+    for (int i = 0; i < n_sae_variants; i++) {
+        char *dir = test_make_dir(), *folder, first[SHA256_HEX];
+        sae *s = random_sae(sae_variants[i], (uint64_t)i), *t;
+        assert_ok(path_join(dir, "new/folder", &folder, &e), &e);
+        assert_ok(sae_save(s, folder, &e), &e);
+        memcpy(first, s->sha256, sizeof first);
+        assert_ok(sae_save(s, folder, &e), &e);
+        assert_string_equal(s->sha256, first);
+        assert_ok(sae_load(folder, &t, &e), &e);
+        assert_memory_equal(&t->cfg, &s->cfg, sizeof t->cfg);
+        assert_memory_equal(t->W_enc, s->W_enc, 37 * 5 * sizeof(float));
+        assert_memory_equal(t->W_dec, s->W_dec, 37 * 5 * sizeof(float));
+        assert_memory_equal(t->b_enc, s->b_enc, 37 * sizeof(float));
+        assert_memory_equal(t->b_dec, s->b_dec, 5 * sizeof(float));
+        assert_int_equal(!t->threshold, !s->threshold);
+        if (s->threshold) assert_memory_equal(t->threshold, s->threshold, 37 * sizeof(float));
+        assert_string_equal(t->sha256, s->sha256);
+        sae_free(t);
+        sae_free(s);
+        free(folder);
+        test_remove_dir(dir);
+    }
+}
+
+/* With numpy's reader: W_enc comes as [d_in, d_sae]. Nothing to test with where the package is not installed. */
+static void python_opens_what_we_save(void **state) {
+    (void)state;
+    err e = {0};
+    if (system("python3 -c 'import safetensors.numpy' 2>/dev/null") != 0) skip();
+    char *dir = test_make_dir(), command[1024];
+    sae *s = random_sae(&sae_topk, 1);
+    assert_ok(sae_save(s, dir, &e), &e);
+    snprintf(
+        command, sizeof command,
+        "python3 -c '\n"
+        "import json, safetensors.numpy as st\n"
+        "t = st.load_file(\"%s/sae_weights.safetensors\")\n"
+        "assert sorted(t) == [\"W_dec\", \"W_enc\", \"b_dec\", \"b_enc\"]\n"
+        "assert t[\"W_enc\"].shape == (5, 37) and t[\"W_dec\"].shape == (37, 5) and str(t[\"W_enc\"].dtype) == \"float32\"\n"
+        "assert t[\"W_enc\"][2, 9] == %.9g and t[\"W_dec\"][9, 2] == %.9g\n"
+        "c = json.load(open(\"%s/cfg.json\"))\n"
+        "assert c[\"architecture\"] == \"topk\" and c[\"k\"] == 3 and c[\"d_sae\"] == 37\n"
+        "'",
+        dir, s->W_enc[9 * 5 + 2], s->W_dec[9 * 5 + 2], dir);
+    assert_int_equal(system(command), 0);
+    sae_free(s);
+    test_remove_dir(dir);
 }
 
 static void registry_knows_its_rows(void **state) {
@@ -81,10 +161,9 @@ static void survives_failing_allocations(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(refuses_impossible_configurations),
-        cmocka_unit_test(fits),
-        cmocka_unit_test(registry_knows_its_rows),
-        cmocka_unit_test(survives_failing_allocations),
+        cmocka_unit_test(refuses_impossible_configurations), cmocka_unit_test(fits),
+        cmocka_unit_test(saved_is_loaded_bit_for_bit),       cmocka_unit_test(python_opens_what_we_save),
+        cmocka_unit_test(registry_knows_its_rows),           cmocka_unit_test(survives_failing_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

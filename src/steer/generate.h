@@ -39,9 +39,9 @@ typedef struct generate_opts {
     const model_hook *hooks;
     int n_hooks;       /* hook rows' seq is the prompt's index in the call */
     const char *stage; /* progress is reported under this name, in tokens; NULL: not at all */
-    /* called as each sequence gains a token, its last element; and as it ends. May be NULL */
-    void (*token)(void *user, int64_t index);
-    void (*done)(void *user, int64_t index);
+    /* called as each sequence gains a token, its last element; and as it ends. May be NULL; a failure ends the run */
+    err_code (*token)(void *user, int64_t index, err *e);
+    err_code (*done)(void *user, int64_t index, err *e);
     void *user;
 } generate_opts;
 #define GENERATE_DEFAULTS ((generate_opts){.sample = SAMPLE_DEFAULTS, .n_tokens = 64, .max_batch = 64})
@@ -52,6 +52,10 @@ typedef struct generate_seq {
     token_ids output;      /* out: without the prompt, without end-of-text; the caller's to free, also after a failure */
     bool ended;            /* out: the model wrote end-of-text */
 } generate_seq;
+
+/* Appends the ids of a prompt: raw text to continue, or with `chat` a user's message in the model's template. ERR_USAGE when it has
+ * no tokens, ERR_UNSUPPORTED for a template we do not know. */
+err_code generate_encode_prompt(const model *m, const char *text, bool chat, token_ids *out, err *e);
 
 /* Runs all n sequences, at most max_batch at a time; when one ends, the next takes its place. After ERR_CANCELLED and other
  * failures, outputs reported through `done` are whole. Errors: ERR_USAGE (a prompt that is empty or as long as the context),

@@ -1,0 +1,81 @@
+#include "sae/train/auxk.h"
+#include "core/mem.h"
+#include "sae/encode.h"
+#include "sae/variants/variants.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK_ROWS = 64 };
+
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static err_code gather_encoder(auxk_term *a, const sae *s, const uint32_t *dead, int64_t n_dead, err *e) {
+    size_t d = (size_t)s->cfg.d_in;
+    err_code rc = mem_grow(&a->W_enc, &a->cap_W_enc, (size_t)n_dead, d * sizeof *a->W_enc, "encoder of dead latents", e);
+    if (!rc) rc = mem_grow(&a->b_enc, &a->cap_b_enc, (size_t)n_dead, sizeof *a->b_enc, "encoder of dead latents", e);
+    for (int64_t i = 0; !rc && i < n_dead; i++) {
+        memcpy(a->W_enc + (size_t)i * d, s->W_enc + dead[i] * d, d * sizeof *a->W_enc);
+        a->b_enc[i] = s->b_enc[dead[i]];
+    }
+    return rc;
+}
+
+/* z: the dead latents alone are a TopK autoencoder with k = k_aux. */
+static err_code choose(const ctx *c, auxk_term *a, const sae *s, const float *x, int64_t n, const uint32_t *dead,
+                       int64_t n_dead, int64_t k_aux, err *e) {
+    err_code rc = gather_encoder(a, s, dead, n_dead, e);
+    if (rc) return rc;
+    const sae part = {
+        .cfg = {.variant = &sae_topk, .d_in = s->cfg.d_in, .d_sae = n_dead, .k = min64(k_aux, n_dead)},
+        .W_enc = a->W_enc,
+        .b_enc = a->b_enc,
+    };
+    rc = sae_encode_centred(c, &part, x, n, &a->z, e);
+    if (rc) return rc;
+    for (int64_t i = 0; i < a->z.indptr[n]; i++) a->z.indices[i] = dead[a->z.indices[i]];
+    return ERR_OK;
+}
+
+/* r = z W_dec + u, because u = -e */
+static double residual_block(const ctx *c, auxk_term *a, const sae *s, const float *u, int64_t first, int64_t rows) {
+    const sparse_kernels *k = sparse_kernels_for(c->cpu);
+    int64_t d = s->cfg.d_in;
+    double squares = 0;
+    for (int64_t row = first; row < first + rows; row++) {
+        float *r = a->r + row * d;
+        int64_t from = a->z.indptr[row];
+        memcpy(r, u + row * d, (size_t)d * sizeof *r);
+        k->add_rows(r, d, s->W_dec, a->z.indices + from, a->z.values + from, a->z.indptr[row + 1] - from);
+        squares += (double)k->dot(r, r, d);
+    }
+    return squares;
+}
+
+err_code auxk_forward(const ctx *c, auxk_term *a, const sae *s, const float *x, const float *u, int64_t n,
+                      const uint32_t *dead, int64_t n_dead, int64_t k_aux, err *e) {
+    int64_t n_blocks = (n + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    a->active = false;
+    err_code rc = choose(c, a, s, x, n, dead, n_dead, k_aux, e);
+    if (!rc) rc = inverted_build(&a->fired, &a->z, s->cfg.d_sae, e);
+    if (!rc) rc = mem_grow(&a->r, &a->cap_r, (size_t)n, (size_t)s->cfg.d_in * sizeof *a->r, "auxiliary residuals", e);
+    if (!rc) rc = mem_grow(&a->block_squares, &a->cap_blocks, (size_t)n_blocks, sizeof(double), "sums of blocks", e);
+    if (rc) return rc;
+#pragma omp parallel for num_threads(c->threads) schedule(dynamic)
+    for (int64_t b = 0; b < n_blocks; b++)
+        a->block_squares[b] = residual_block(c, a, s, u, b * BLOCK_ROWS, min64(BLOCK_ROWS, n - b * BLOCK_ROWS));
+    a->squares = 0;
+    for (int64_t b = 0; b < n_blocks; b++) a->squares += a->block_squares[b];
+    a->active = true;
+    return ERR_OK;
+}
+
+void auxk_release(auxk_term *a) {
+    sparse_release(&a->z);
+    inverted_release(&a->fired);
+    free(a->r);
+    free(a->W_enc);
+    free(a->b_enc);
+    free(a->block_squares);
+    *a = (auxk_term){0};
+}

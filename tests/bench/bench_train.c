@@ -1,0 +1,136 @@
+/* Rows a second of a training step, part by part, on one thread and on all, beside the encoder's matrix product alone:
+ *
+ *   bench_train [d_in [d_sae [k [batch [steps]]]]]      default 576 9216 32 4096 8
+ *
+ * Rows are sums of 32 of as many planted directions as there are latents, plus noise. "of GEMM" is the time of x W_enc^T alone
+ * divided by the step's. The last lines have 5 % of the latents dead. */
+#include "support/test.h"
+
+#include "core/mem.h"
+#include "core/rng.h"
+#include "math/blas.h"
+#include "sae/train/step.h"
+#include "sae/variants/variants.h"
+
+#include <omp.h>
+
+typedef struct shape {
+    int64_t d_in, d_sae, k, batch, steps;
+} shape;
+
+static void must(err_code rc, const err *e) {
+    if (!rc) return;
+    fprintf(stderr, "%s\n", e->message);
+    exit(1);
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *v, int64_t n) {
+    qsort(v, (size_t)n, sizeof *v, by_value);
+    return v[n / 2];
+}
+
+static void random_directions(float *w, int64_t n, int64_t d) {
+    for (int64_t i = 0; i < n; i++) {
+        rng r = rng_stream(1, RNG_INIT, (uint64_t)i);
+        for (int64_t j = 0; j < d; j++) w[i * d + j] = (float)(rng_normal(&r) / sqrt((double)d));
+    }
+}
+
+static void make_rows(const shape *s, const float *directions, float *x) {
+    for (int64_t i = 0; i < s->batch; i++) {
+        rng r = rng_stream(2, RNG_SYNTHETIC, (uint64_t)i);
+        for (int64_t j = 0; j < s->d_in; j++) x[i * s->d_in + j] = 0.3f * (float)rng_normal(&r);
+        for (int f = 0; f < 32; f++) {
+            const float *w = directions + (int64_t)rng_below(&r, (uint64_t)s->d_sae) * s->d_in;
+            float a = 2 + 4 * (float)rng_uniform(&r);
+            for (int64_t j = 0; j < s->d_in; j++) x[i * s->d_in + j] += a * w[j];
+        }
+    }
+}
+
+static double gemm_seconds(const ctx *c, const shape *s, const float *x, const float *w) {
+    float *y;
+    double seconds[9];
+    err e;
+    must(mem_new(&y, (size_t)s->batch, (size_t)s->d_sae * sizeof *y, "scores", &e), &e);
+    for (int i = 0; i < 10; i++) {
+        double began = omp_get_wtime();
+        blas_gemm_nt(c, s->batch, s->d_sae, s->d_in, x, s->d_in, w, s->d_in, 0, y, s->d_sae);
+        if (i) seconds[i - 1] = omp_get_wtime() - began;
+    }
+    free(y);
+    return median(seconds, 9);
+}
+
+static void print_step(const shape *s, const char *what, double gemm, double total, const double *parts) {
+    printf("%-24s %8.1f ms %9.0f rows/s  %4.2f of GEMM  ", what, 1e3 * total, (double)s->batch / total, gemm / total);
+    for (int p = 0; p < N_STEP_PARTS; p++) printf(" %s %4.1f%%", step_part_names[p], 100 * parts[p] / total);
+    printf("\n");
+}
+
+/* Median times of steps; n_dead latents are told to be dead. */
+static void run_steps(const ctx *c, const shape *s, const float *directions, const float *rows, double gemm, int64_t n_dead) {
+    learner l;
+    err e = {0};
+    step_rules rules = STEP_DEFAULTS;
+    sae_config cfg = {.variant = &sae_topk, .d_in = s->d_in, .d_sae = s->d_sae, .k = s->k, .apply_b_dec_to_input = true};
+    double *total = calloc((size_t)s->steps, sizeof *total), *parts[N_STEP_PARTS], medians[N_STEP_PARTS];
+    size_t row_bytes = (size_t)s->batch * (size_t)s->d_in * sizeof(float);
+    float *x = malloc(row_bytes);
+    uint32_t *dead = malloc((size_t)n_dead * sizeof *dead + 1);
+    for (int p = 0; p < N_STEP_PARTS; p++) parts[p] = calloc((size_t)s->steps, sizeof(double));
+    for (int64_t i = 0; i < n_dead; i++) dead[i] = (uint32_t)(i * (s->d_sae / n_dead));
+    rules.k_aux = s->d_in / 2;
+    must(learner_init(&l, &cfg, &rules, &e), &e);
+    memcpy(l.s->W_enc, directions, (size_t)(s->d_sae * s->d_in) * sizeof(float));
+    memcpy(l.s->W_dec, directions, (size_t)(s->d_sae * s->d_in) * sizeof(float));
+    for (int64_t t = -1; t < s->steps; t++) {
+        step_report report;
+        memcpy(x, rows, row_bytes);
+        double began = omp_get_wtime();
+        must(learner_step(c, &l, x, s->batch, 1e-4, dead, n_dead, &report, &e), &e);
+        if (t < 0) continue;
+        total[t] = omp_get_wtime() - began;
+        for (int p = 0; p < N_STEP_PARTS; p++) parts[p][t] = report.seconds[p];
+    }
+    for (int p = 0; p < N_STEP_PARTS; p++) medians[p] = median(parts[p], s->steps);
+    char what[64];
+    snprintf(what, sizeof what, "%d threads, %lld dead", c->threads, (long long)n_dead);
+    print_step(s, what, gemm, median(total, s->steps), medians);
+    for (int p = 0; p < N_STEP_PARTS; p++) free(parts[p]);
+    free(total);
+    free(x);
+    free(dead);
+    learner_release(&l);
+}
+
+int main(int argc, char **argv) {
+    int64_t of[] = {576, 9216, 32, 4096, 8};
+    for (int i = 1; i < argc && i <= 5; i++) of[i - 1] = atoll(argv[i]);
+    const shape s = {of[0], of[1], of[2], of[3], of[4]};
+    float *directions, *rows;
+    err e;
+    blas_init();
+    must(mem_new(&directions, (size_t)s.d_sae, (size_t)s.d_in * sizeof *directions, "directions", &e), &e);
+    must(mem_new(&rows, (size_t)s.batch, (size_t)s.d_in * sizeof *rows, "rows", &e), &e);
+    random_directions(directions, s.d_sae, s.d_in);
+    make_rows(&s, directions, rows);
+    printf("training step: d_in %lld, d_sae %lld, k %lld, batch %lld, median of %lld steps, %s kernels\n", (long long)s.d_in,
+           (long long)s.d_sae, (long long)s.k, (long long)s.batch, (long long)s.steps, cpu_level_name(cpu_best()));
+    for (int threads = 1; threads <= omp_get_num_procs();
+         threads = threads < omp_get_num_procs() ? omp_get_num_procs() : threads + 1) {
+        ctx c = test_ctx(threads);
+        double gemm = gemm_seconds(&c, &s, rows, directions);
+        printf("%-24s %8.1f ms %9.0f rows/s  %.0f GFLOP/s\n", "encoder GEMM alone", 1e3 * gemm, (double)s.batch / gemm,
+               2e-9 * (double)s.batch * (double)s.d_sae * (double)s.d_in / gemm);
+        run_steps(&c, &s, directions, rows, gemm, 0);
+        run_steps(&c, &s, directions, rows, gemm, s.d_sae / 20);
+    }
+    free(directions);
+    free(rows);
+}

@@ -1,0 +1,560 @@
+/* Whole training runs on rows with a planted dictionary. Catches: a dictionary that is not found, constants that are not
+ * folded back, bits that depend on threads or on where a run was killed, a checkpoint lost or half written, a folder of
+ * another run written over, dead latents that stay dead. */
+#include "support/oom.h"
+#include "support/test.h"
+#include "support/toy_source.h"
+
+#include "core/file.h"
+#include "core/rng.h"
+#include "sae/fvu.h"
+#include "sae/sae.h"
+#include "sae/train/schedule.h"
+#include "sae/train/state.h"
+#include "sae/train/train.h"
+#include "sae/variants/variants.h"
+
+#include <jansson.h>
+#include <omp.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static train_opts small_run(const char *out) {
+    train_opts o = TRAIN_DEFAULTS;
+    o.width = 70;
+    o.k = 4;
+    o.rows = 12700; /* not a whole number of batches */
+    o.batch = 128;
+    o.log_every = 1280;
+    o.dead_rows = 2000;
+    o.out = out;
+    return o;
+}
+
+static char *joined(const char *dir, const char *name) {
+    char *path;
+    err e = {0};
+    assert_ok(path_join(dir, name, &path, &e), &e);
+    return path;
+}
+
+static char *file_of(const char *dir, const char *name, size_t *size) {
+    char *path = joined(dir, name), *bytes;
+    err e = {0};
+    assert_ok(file_read(path, 1 << 24, &bytes, size, &e), &e);
+    free(path);
+    return bytes;
+}
+
+static bool has_file(const char *dir, const char *name) {
+    char *path = joined(dir, name);
+    bool there = file_exists(path);
+    free(path);
+    return there;
+}
+
+static void assert_same_file(const char *a, const char *b, const char *name) {
+    size_t size_a, size_b;
+    char *bytes_a = file_of(a, name, &size_a), *bytes_b = file_of(b, name, &size_b);
+    assert_int_equal(size_a, size_b);
+    assert_memory_equal(bytes_a, bytes_b, size_a);
+    free(bytes_a);
+    free(bytes_b);
+}
+
+static void assert_same_result(const char *a, const char *b) {
+    assert_same_file(a, b, "sae_weights.safetensors");
+    assert_same_file(a, b, "cfg.json");
+}
+
+static err_code run_toy(const toy_opts *toy, const train_opts *o, int threads, train_result *result, err *e) {
+    source *s = toy_source_open(toy, NULL);
+    ctx c = test_ctx(threads);
+    err_code rc = train_run(&c, s, o, result, e);
+    source_close(s);
+    return rc;
+}
+
+/* ---- what is learnt ---- */
+
+/* Mean over rows of a of the largest cosine with a row of b. */
+static double best_cosines(const float *a, int64_t n_a, const float *b, int64_t n_b, int64_t d) {
+    double sum = 0;
+    for (int64_t i = 0; i < n_a; i++) {
+        double best = -1;
+        for (int64_t j = 0; j < n_b; j++) {
+            double dot = 0, aa = 0, bb = 0;
+            for (int64_t l = 0; l < d; l++) {
+                double x = a[i * d + l], y = b[j * d + l];
+                dot += x * y;
+                aa += x * x;
+                bb += y * y;
+            }
+            best = fmax(best, dot / sqrt(aa * bb));
+        }
+        sum += best;
+    }
+    return sum / (double)n_a;
+}
+
+/* More features than dimensions, as many latents as features: both must be found in each other. The result, loaded again,
+ * must do on the rows themselves what the trainer measured on centred and scaled ones. */
+static void finds_a_planted_dictionary(void **state) {
+    (void)state;
+    char *dir = test_make_dir();
+    toy_opts toy = TOY_DEFAULTS;
+    toy.d_in = 32;
+    toy.n_features = 64;
+    toy.p = 0.04;
+    const float *directions;
+    source *s = toy_source_open(&toy, &directions);
+    train_opts o = small_run(dir);
+    o.width = 64;
+    o.k = 6;
+    o.rows = 400000;
+    o.batch = 256;
+    train_result result;
+    sae *found;
+    err e = {0};
+    ctx c = test_ctx(2);
+    assert_ok(train_run(&c, s, &o, &result, &e), &e);
+    assert_int_equal(result.rows, 400128);
+    assert_ok(sae_load(dir, &found, &e), &e);
+    double there = best_cosines(directions, 64, found->W_dec, 64, 32),
+           back = best_cosines(found->W_dec, 64, directions, 64, 32);
+    if (there < 0.95 || back < 0.95) fail_msg("planted in found %.4f, found in planted %.4f", there, back);
+
+    fvu_sums sums = {0};
+    sparse_acts f = {0};
+    float *x = malloc(500 * 32 * sizeof *x), *x_hat = malloc(500 * 32 * sizeof *x_hat);
+    assert_ok(fvu_init(&sums, 32, &e), &e);
+    assert_ok(source_read_held_out(s, &c, 0, 500, x, &e), &e);
+    assert_ok(sae_encode(&c, found, x, 500, &f, &e), &e);
+    assert_ok(sae_decode(&c, found, &f, x_hat, &e), &e);
+    fvu_add(&sums, x, x_hat, 500, f.indptr[500]);
+    assert_true(fabs(fvu_of(&sums) - result.fvu) < 1e-4 && fabs(fvu_l0(&sums) - result.l0) < 0.02);
+    assert_true(result.fvu > 0 && result.fvu < 0.1);
+    for (int64_t i = 0; i < 64; i++) {
+        double norm = 0;
+        for (int64_t j = 0; j < 32; j++) norm += pow((double)found->W_dec[i * 32 + j], 2);
+        assert_true(fabs(norm - 1) < 1e-5);
+    }
+    assert_string_equal(found->cfg.hook_name, "blocks.1.hook_resid_post");
+    assert_int_equal(found->cfg.trained_rows, 400128);
+    free(x);
+    free(x_hat);
+    fvu_release(&sums);
+    sparse_release(&f);
+    sae_free(found);
+    source_close(s);
+    test_remove_dir(dir);
+}
+
+/* A batch of rows around 0 with mean square norm 1 per value, as the trainer makes them. */
+static void toy_rows(source *s, int64_t first, int64_t n, float *x) {
+    ctx c = test_ctx(1);
+    err e = {0};
+    assert_ok(source_read(s, &c, first, n, x, &e), &e);
+    for (int64_t i = 0; i < n * s->d_in; i++) x[i] = (x[i] / 17 - 3 * (float)(i % s->d_in % 5)) * 2;
+}
+
+/* Every second latent begins so short that it never is among the k largest: nothing but AuxK reaches it. */
+static int64_t latents_that_never_fired(double auxk, double *loss) {
+    enum { d = 24, n = 40, batch = 256, steps = 600 };
+    toy_opts toy = TOY_DEFAULTS;
+    const float *directions;
+    source *s = toy_source_open(&toy, &directions);
+    train_state t;
+    step_report found;
+    err e = {0};
+    ctx c = test_ctx(2);
+    step_rules rules = STEP_DEFAULTS;
+    rules.auxk = auxk;
+    rules.k_aux = d / 2;
+    const sae_config cfg = {.variant = &sae_topk, .d_in = d, .d_sae = n, .k = 4, .apply_b_dec_to_input = true};
+    float *x = malloc(batch * d * sizeof *x);
+    assert_ok(state_init(&t, &cfg, &rules, 10 * batch, &e), &e);
+    state_start(&t, 3);
+    for (int64_t i = 0; i < n * d; i++)
+        if (i / d % 2) t.learner.s->W_enc[i] *= 0.02f;
+    for (int64_t step = 0; step < steps; step++) {
+        toy_rows(s, step * batch, batch, x);
+        dead_find(&t.dead);
+        assert_ok(learner_step(&c, &t.learner, x, batch, 1e-3, t.dead.dead, t.dead.n_dead, &found, &e), &e);
+        dead_count(&t.dead, &t.learner.fired, batch);
+    }
+    int64_t never = 0;
+    for (int64_t i = 0; i < n; i++) never += t.dead.last[i] == 0;
+    *loss = found.loss;
+    free(x);
+    state_release(&t);
+    source_close(s);
+    return never;
+}
+
+static void auxk_revives_dead_latents(void **state) {
+    (void)state;
+    double loss_without, loss_with;
+    int64_t without = latents_that_never_fired(0, &loss_without), with = latents_that_never_fired(1.0 / 32, &loss_with);
+    if (!(without >= 15 && with <= 2 && loss_with < 0.8 * loss_without))
+        fail_msg("never fired: %lld without AuxK (fvu %.4f), %lld with it (fvu %.4f)", (long long)without, loss_without,
+                 (long long)with, loss_with);
+}
+
+/* ---- the same bits ---- */
+
+static void same_bits_on_any_threads(void **state) {
+    (void)state;
+    char *one = test_make_dir();
+    train_result result, again;
+    err e = {0};
+    toy_opts toy = TOY_DEFAULTS;
+    train_opts o = small_run(one);
+    assert_ok(run_toy(&toy, &o, 1, &result, &e), &e);
+    for (int threads = 2; threads <= 4; threads++) {
+        char *many = test_make_dir();
+        o.out = many;
+        o.checkpoint_every = 1000 * threads; /* nor on how often it keeps its state */
+        assert_ok(run_toy(&toy, &o, threads, &again, &e), &e);
+        assert_same_result(one, many);
+        assert_true(again.fvu == result.fvu && again.dead == result.dead && again.l0 == result.l0);
+        test_remove_dir(many);
+    }
+    char *other = test_make_dir();
+    o.out = other;
+    o.seed = 1;
+    assert_ok(run_toy(&toy, &o, 1, &again, &e), &e);
+    assert_true(again.fvu != result.fvu); /* but on the seed */
+    test_remove_dir(other);
+    test_remove_dir(one);
+}
+
+/* A run in a process of its own, because the threads of OpenMP do not survive a fork. */
+static pid_t run_in_child(const toy_opts *toy, const train_opts *o, int threads) {
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child) return child;
+    train_result result;
+    err e = {0};
+    signal(SIGXFSZ, SIG_IGN);
+    err_code rc = run_toy(toy, o, threads, &result, &e);
+    if (rc && rc != ERR_CANCELLED && rc != ERR_IO) fprintf(stderr, "%s\n", e.message);
+    _exit((int)rc);
+}
+
+static int wait_for(pid_t child) {
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void sleep_ms(uint64_t ms) {
+    const struct timespec t = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+    nanosleep(&t, NULL);
+}
+
+/* Lines of metrics.csv with the column rows_per_second cut off. */
+static char *metrics_without_rates(const char *dir) {
+    size_t size, to = 0;
+    char *text = file_of(dir, "metrics.csv", &size);
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        char *comma = end;
+        while (comma > line && *comma != ',') comma--;
+        memmove(text + to, line, (size_t)(comma - line));
+        to += (size_t)(comma - line);
+        text[to++] = '\n';
+    }
+    text[to] = '\0';
+    return text;
+}
+
+static void killed_anywhere_ends_the_same(void **state) {
+    (void)state;
+    enum { TRIES = 4 };
+    char *whole = test_make_dir();
+    toy_opts toy = TOY_DEFAULTS;
+    train_opts o = small_run(whole);
+    rng r = rng_stream((uint64_t)time(NULL), RNG_CONTROL, 0);
+    assert_int_equal(wait_for(run_in_child(&toy, &o, 2)), ERR_OK);
+    char *expected = metrics_without_rates(whole);
+    for (int i = 0; i < TRIES; i++) {
+        char *killed = test_make_dir();
+        int kills = 0, status;
+        o.out = killed;
+        o.checkpoint_every = 128 + (int64_t)rng_below(&r, 1000);
+        do {
+            pid_t child = run_in_child(&toy, &o, 1 + kills % 3);
+            sleep_ms(rng_below(&r, kills < 40 ? 100 : 3000));
+            kill(child, SIGKILL);
+            status = wait_for(child);
+            kills += status < 0;
+        } while (status < 0);
+        assert_int_equal(status, ERR_OK);
+        assert_same_result(whole, killed);
+        char *lines = metrics_without_rates(killed);
+        assert_string_equal(lines, expected);
+        assert_false(has_file(killed, "checkpoint"));
+        free(lines);
+        test_remove_dir(killed);
+    }
+    free(expected);
+    test_remove_dir(whole);
+}
+
+/* ---- stopping, and trouble ---- */
+
+static volatile sig_atomic_t cancelled;
+static void cancel_at(void *user, int64_t rows) { cancelled = rows >= *(int64_t *)user; }
+
+static void goes_on_after_cancel(void **state) {
+    (void)state;
+    char *whole = test_make_dir(), *stopped = test_make_dir();
+    toy_opts toy = TOY_DEFAULTS;
+    train_opts o = small_run(whole);
+    train_result result, again;
+    err e = {0};
+    ctx c = test_ctx(2);
+    int64_t at = 4096 + 5000;
+    assert_ok(run_toy(&toy, &o, 2, &result, &e), &e);
+    assert_int_equal(result.resumed_from, 0);
+
+    o.out = stopped;
+    toy.before_read = cancel_at;
+    toy.user = &at;
+    source *s = toy_source_open(&toy, NULL);
+    c.cancel = &cancelled;
+    cancelled = 0;
+    assert_int_equal(train_run(&c, s, &o, &again, &e), ERR_CANCELLED);
+    assert_non_null(strstr(e.message, "5120 of 12800 rows"));
+    assert_false(has_file(stopped, "cfg.json"));
+    cancelled = 0;
+    at = INT64_MAX;
+    assert_ok(train_run(&c, s, &o, &again, &e), &e);
+    assert_int_equal(again.resumed_from, 5120);
+    assert_int_equal(again.rows, 12800);
+    assert_same_result(whole, stopped);
+
+    assert_ok(train_run(&c, s, &o, &again, &e), &e); /* complete: what train.json says */
+    assert_int_equal(again.resumed_from, 12800);
+    assert_true(again.fvu == result.fvu && again.l0 == result.l0 && again.dead == result.dead);
+    source_close(s);
+    test_remove_dir(whole);
+    test_remove_dir(stopped);
+}
+
+static void expect_refusal(const char *dir, const train_opts *o, err_code code, const char *words) {
+    toy_opts toy = TOY_DEFAULTS;
+    train_result result;
+    err e = {0};
+    (void)dir;
+    assert_int_equal(run_toy(&toy, o, 1, &result, &e), code);
+    if (!strstr(e.message, words)) fail_msg("expected '%s' in: %s", words, e.message);
+}
+
+static void another_run_is_not_written_over(void **state) {
+    (void)state;
+    char *dir = test_make_dir();
+    toy_opts toy = TOY_DEFAULTS;
+    train_opts o = small_run(dir), other = o;
+    train_result result;
+    err e = {0};
+    assert_ok(run_toy(&toy, &o, 1, &result, &e), &e);
+    other.k = 5;
+    expect_refusal(dir, &other, ERR_MISMATCH, "its k is 4, this one's 5");
+    other = o;
+    other.lr = 1e-4;
+    expect_refusal(dir, &other, ERR_MISMATCH, "its lr is");
+    toy.seed = 3; /* other rows */
+    assert_int_equal(run_toy(&toy, &o, 1, &result, &e), ERR_MISMATCH);
+    assert_non_null(strstr(e.message, "toy-3"));
+    char *record = joined(dir, "train.json");
+    unlink(record);
+    expect_refusal(dir, &o, ERR_MISMATCH, "no train.json");
+    assert_ok(file_write(record, "{\"format\": \"else\"}", 18, &e), &e);
+    expect_refusal(dir, &o, ERR_FORMAT, "not the record");
+    assert_ok(file_write(record, "{", 1, &e), &e);
+    expect_refusal(dir, &o, ERR_FORMAT, "line 1");
+    free(record);
+    test_remove_dir(dir);
+}
+
+static void impossible_options(void **state) {
+    (void)state;
+    char *dir = test_make_dir();
+    const train_opts good = small_run(dir);
+    train_opts o = good;
+    o.variant = "topkk";
+    expect_refusal(dir, &o, ERR_UNSUPPORTED, "did you mean 'topk'");
+    o.variant = "standard";
+    expect_refusal(dir, &o, ERR_UNSUPPORTED, "not trained");
+    o = good;
+    o.k = 71;
+    expect_refusal(dir, &o, ERR_USAGE, "k: expected 1 up to the width, found 71");
+    o = good;
+    o.rows = 127;
+    expect_refusal(dir, &o, ERR_USAGE, "at least a batch");
+    o = good;
+    o.lr = NAN;
+    expect_refusal(dir, &o, ERR_USAGE, "lr");
+    o = good;
+    o.decay = 1.5;
+    expect_refusal(dir, &o, ERR_USAGE, "decay");
+    o = good;
+    o.batch = o.rows = 200000;
+    expect_refusal(dir, &o, ERR_MISMATCH, "found 100000");
+    assert_false(has_file(dir, "train.json"));
+    test_remove_dir(dir);
+}
+
+static void limit_file_size(void *user, int64_t rows) {
+    if (rows < 4096 + 6000) return;
+    const struct rlimit limit = {*(rlim_t *)user, RLIM_INFINITY};
+    setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+/* The disk takes less than a checkpoint from some row on: the run ends with a sentence, the checkpoint before that stays. */
+static void full_disk_keeps_the_last_checkpoint(void **state) {
+    (void)state;
+    char *whole = test_make_dir(), *full = test_make_dir();
+    toy_opts toy = TOY_DEFAULTS;
+    train_opts o = small_run(whole);
+    rlim_t limit = 20000;
+    assert_int_equal(wait_for(run_in_child(&toy, &o, 2)), ERR_OK);
+    o.out = full;
+    o.checkpoint_every = 1280;
+    toy.before_read = limit_file_size;
+    toy.user = &limit;
+    assert_int_equal(wait_for(run_in_child(&toy, &o, 2)), ERR_IO); /* EFBIG; a full disk would be ERR_NOSPACE */
+    assert_true(has_file(full, "checkpoint/state.safetensors"));
+    assert_false(has_file(full, "checkpoint/state.safetensors.tmp"));
+    assert_false(has_file(full, "cfg.json"));
+    toy.before_read = NULL;
+    assert_int_equal(wait_for(run_in_child(&toy, &o, 2)), ERR_OK);
+    assert_same_result(whole, full);
+    test_remove_dir(whole);
+    test_remove_dir(full);
+}
+
+/* Any byte of the header may be wrong: a sentence or a sound run, never a crash (run under ASan). */
+static void damaged_checkpoints_are_refused(void **state) {
+    (void)state;
+    char *dir = test_make_dir(), *path = joined(dir, "checkpoint/state.safetensors");
+    toy_opts toy = TOY_DEFAULTS;
+    train_opts o = small_run(dir);
+    train_result result;
+    err e = {0};
+    int64_t at = 4096 + 5000;
+    toy.before_read = cancel_at;
+    toy.user = &at;
+    source *s = toy_source_open(&toy, NULL);
+    ctx c = test_ctx(1);
+    c.cancel = &cancelled;
+    cancelled = 0;
+    assert_int_equal(train_run(&c, s, &o, &result, &e), ERR_CANCELLED);
+    size_t size;
+    char *bytes;
+    assert_ok(file_read(path, 1 << 24, &bytes, &size, &e), &e);
+    for (size_t cut = 0; cut < size; cut = cut * 2 + 1) {
+        assert_ok(file_write(path, bytes, cut, &e), &e);
+        assert_int_equal(train_run(&c, s, &o, &result, &e), ERR_FORMAT);
+        assert_non_null(strstr(e.message, "state.safetensors"));
+    }
+    bytes[size - 1] ^= 1; /* of the last tensor, "run": another run's */
+    assert_ok(file_write(path, bytes, size, &e), &e);
+    assert_int_equal(train_run(&c, s, &o, &result, &e), ERR_MISMATCH);
+    bytes[size - 1] ^= 1;
+    at = 0;
+    for (size_t i = 8; i < 1200; i += 13) {
+        bytes[i] ^= 4;
+        assert_ok(file_write(path, bytes, size, &e), &e);
+        assert_int_not_equal(train_run(&c, s, &o, &result, &e), ERR_OK); /* refused, or stopped at once */
+        bytes[i] ^= 4;
+    }
+    free(bytes);
+    free(path);
+    source_close(s);
+    test_remove_dir(dir);
+}
+
+typedef struct tiny {
+    char *dir;
+    source *rows;
+    int runs;
+} tiny;
+
+static err_code tiny_run(void *arg, err *e) {
+    tiny *t = arg;
+    char out[4096];
+    train_result result;
+    ctx c = test_ctx(1);
+    snprintf(out, sizeof out, "%s/%d", t->dir, t->runs++);
+    train_opts o = small_run(out);
+    o.width = 8;
+    o.rows = 256;
+    return train_run(&c, t->rows, &o, &result, e);
+}
+
+static void out_of_memory(void **state) {
+    (void)state;
+    toy_opts toy = TOY_DEFAULTS;
+    tiny t = {test_make_dir(), toy_source_open(&toy, NULL), 0};
+    oom_sweep(tiny_run, &t, 600);
+    source_close(t.rows);
+    test_remove_dir(t.dir);
+}
+
+/* ---- rules ---- */
+
+static void schedules(void **state) {
+    (void)state;
+    const schedule s = {.peak = 2, .steps = 10, .warmup = 4, .decay = 3};
+    const double expected[] = {0.5, 1, 1.5, 2, 2, 2, 2, 1.5, 1, 0.5};
+    for (int t = 0; t < 10; t++) assert_true(fabs(schedule_lr(&s, t) - expected[t]) < 1e-15);
+    const schedule flat = {.peak = 2, .steps = 3};
+    for (int t = 0; t < 3; t++) assert_true(schedule_lr(&flat, t) == 2);
+    assert_true(fabs(schedule_default_lr(4000) / schedule_default_lr(16000) - 2) < 1e-12); /* one over the root */
+    assert_int_equal(dead_default_window(1000000000, 4096), 10000000);
+    assert_int_equal(dead_default_window(30000000, 4096), 3000000);
+    assert_int_equal(dead_default_window(3000000, 4096), 819200);
+}
+
+static void counts_dead_latents(void **state) {
+    (void)state;
+    dead_latents d;
+    err e = {0};
+    int64_t starts[][4] = {{0, 1, 1, 2}, {0, 0, 0, 1}, {0, 0, 0, 1}}; /* latents 0 and 2; 2; 2 */
+    const int64_t expected[] = {0, 0, 2};                             /* after two batches of 10, of the window of 20 */
+    assert_ok(dead_init(&d, 3, 20, &e), &e);
+    for (int b = 0; b < 3; b++) {
+        dead_find(&d);
+        assert_int_equal(d.n_dead, b == 2 ? 1 : 0); /* latent 1, that never fired */
+        dead_count(&d, &(inverted_acts){.n_latents = 3, .starts = starts[b]}, 10);
+    }
+    dead_find(&d);
+    assert_int_equal(d.n_dead, expected[2]);
+    assert_int_equal(d.dead[0], 0);
+    assert_int_equal(d.dead[1], 1);
+    dead_release(&d);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        /* these fork, which must come before any thread exists */
+        cmocka_unit_test(killed_anywhere_ends_the_same),
+        cmocka_unit_test(full_disk_keeps_the_last_checkpoint),
+        cmocka_unit_test(finds_a_planted_dictionary),
+        cmocka_unit_test(auxk_revives_dead_latents),
+        cmocka_unit_test(same_bits_on_any_threads),
+        cmocka_unit_test(goes_on_after_cancel),
+        cmocka_unit_test(another_run_is_not_written_over),
+        cmocka_unit_test(impossible_options),
+        cmocka_unit_test(damaged_checkpoints_are_refused),
+        cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(schedules),
+        cmocka_unit_test(counts_dead_latents),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

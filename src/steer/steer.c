@@ -1,7 +1,6 @@
 #include "steer/steer.h"
 
 #include "core/mem.h"
-#include "text/chat.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -31,30 +30,13 @@ static double now(void) {
 
 /* ---- prompts ---- */
 
-static err_code tokenize(const runner *r, const char *prompt, token_ids *out, err *e) {
-    strbuf text = STRBUF_INIT;
-    tokenize_opts o = TOKENIZE_DEFAULTS;
-    err_code rc = ERR_OK;
-    if (r->o->chat)
-        TRY(chat_render(model_weights(r->m), &(chat_message){"user", prompt}, 1, &text, e));
-    else
-        strbuf_add_str(&text, prompt);
-    TRY(strbuf_check(&text, e));
-    TRY(tokenizer_encode(model_tokenizer(r->m), text.data, text.len, &o, out, e));
-    if (!out->len)
-        rc = err_set(e, ERR_USAGE, "the prompt '%.40s' has no tokens, expected at least one to go on from", prompt);
-done:
-    strbuf_release(&text);
-    return rc;
-}
-
 static err_code set_up(runner *r, const char *const *prompts, err *e) {
     err_code rc;
     TRY(mem_new0(&r->prompts, (size_t)r->n_prompts, sizeof *r->prompts, "prompts", e));
     TRY(mem_new0(&r->seqs, (size_t)r->n, sizeof *r->seqs, "outputs", e));
     TRY(mem_new0(&r->lists, (size_t)r->n, sizeof *r->lists, "outputs", e));
     TRY(mem_new0(&r->changed, (size_t)r->n, sizeof *r->changed, "outputs", e));
-    for (int64_t p = 0; p < r->n_prompts; p++) TRY(tokenize(r, prompts[p], &r->prompts[p], e));
+    for (int64_t p = 0; p < r->n_prompts; p++) TRY(generate_encode_prompt(r->m, prompts[p], r->o->chat, &r->prompts[p], e));
     for (int64_t i = 0; i < r->n; i++) {
         int64_t output = i % r->n_outputs;
         const steer_arm *arm = &r->arms[i / r->n_outputs];
@@ -77,10 +59,11 @@ static void runner_release(runner *r) {
 
 /* ---- generating ---- */
 
-static void on_done(void *user, int64_t index) {
+static err_code on_done(void *user, int64_t index, err *e) {
     runner *r = user;
-    (void)index;
+    (void)index, (void)e;
     ctx_report(r->c, &(progress){.stage = "steer", .unit = "texts", .done = ++r->n_done, .total = r->n});
+    return ERR_OK;
 }
 
 static err_code generate(runner *r, const sae *s, hook_point at, err *e) {

@@ -156,7 +156,7 @@ err_code generate_run(const ctx *c, model *m, generate_seq *seqs, int64_t n, con
             out->ids[out->len++] = next;
             if ((int64_t)out->len < o->n_tokens) TRY(step(c, o, i, next, pos++, seqs[i].stream_index, &next, e));
         }
-        o->done(o->user, i);
+        TRY(o->done(o->user, i, e));
     }
 done:
     return rc;

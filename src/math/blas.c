@@ -28,7 +28,8 @@ void blas_gemm_nn(const ctx *c, int64_t m, int64_t n, int64_t k, const float *x,
     gemm_blocks(c, CblasNoTrans, m, n, k, x, ldx, w, ldw, beta, y, ldy);
 }
 
-void blas_gemm_nt_serial(int64_t m, int64_t n, int64_t k, const float *x, int64_t ldx, const float *w, int64_t ldw, float beta,
-                         float *y, int64_t ldy) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, 1.0f, x, (int)ldx, w, (int)ldw, beta, y, (int)ldy);
+void blas_gemm_nt_serial(int64_t m, int64_t n, int64_t k, const float *x, int64_t ldx, const float *w, int64_t ldw,
+                         float beta, float *y, int64_t ldy) {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, 1.0f, x, (int)ldx, w, (int)ldw, beta, y,
+                (int)ldy);
 }

@@ -13,7 +13,7 @@
 #define MATH_KERNELS_LEVEL_H
 
 #define KERNEL_PASTE_(name, level) name##_##level
-#define KERNEL_PASTE(name, level) KERNEL_PASTE_(name, level)
-#define KERNEL(name) KERNEL_PASTE(name, KERNEL_LEVEL)
+#define KERNEL_PASTE(name, level)  KERNEL_PASTE_(name, level)
+#define KERNEL(name)               KERNEL_PASTE(name, KERNEL_LEVEL)
 
 #endif

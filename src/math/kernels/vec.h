@@ -44,7 +44,12 @@ static inline vec vec_sqrt(vec a) { return _mm512_sqrt_ps(a); }
 static inline vec vec_madd(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); } /* a b + c */
 static inline float vec_sum(vec a) { return _mm512_reduce_add_ps(a); }
 static inline unsigned vec_above(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); } /* bit l: a[l] > b[l] */
-static inline vec vec_max(vec a, vec b) { return _mm512_max_ps(a, b); }
+static inline vec vec_max(vec a, vec b) { return _mm512_max_ps(a, b); } /* b when either is NaN; so does vec_min */
+static inline vec vec_min(vec a, vec b) { return _mm512_min_ps(a, b); }
+static inline float vec_largest(vec a) { return _mm512_reduce_max_ps(a); }
+static inline vec vec_low_bits_to_exponent(vec a) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 23));
+}
 
 #elif defined(__AVX2__) && defined(__FMA__)
 
@@ -79,6 +84,15 @@ static inline float vec_sum(vec a) {
 }
 static inline unsigned vec_above(vec a, vec b) { return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)); }
 static inline vec vec_max(vec a, vec b) { return _mm256_max_ps(a, b); }
+static inline vec vec_min(vec a, vec b) { return _mm256_min_ps(a, b); }
+static inline float vec_largest(vec a) {
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+static inline vec vec_low_bits_to_exponent(vec a) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 23));
+}
 
 #else
 
@@ -111,9 +125,38 @@ static inline unsigned vec_above(vec a, vec b) {
     return mask;
 }
 static inline vec vec_max(vec a, vec b) { VEC_EACH(a.lane[l] > b.lane[l] ? a.lane[l] : b.lane[l]); }
+static inline vec vec_min(vec a, vec b) { VEC_EACH(a.lane[l] < b.lane[l] ? a.lane[l] : b.lane[l]); }
+static inline float vec_largest(vec a) { return fmaxf(fmaxf(a.lane[0], a.lane[1]), fmaxf(a.lane[2], a.lane[3])); }
+static inline vec vec_low_bits_to_exponent(vec a) {
+    uint32_t bits[LANES];
+    memcpy(bits, &a, sizeof bits);
+    for (int l = 0; l < LANES; l++) bits[l] <<= 23;
+    memcpy(&a, bits, sizeof bits);
+    return a;
+}
 
 #undef VEC_EACH
 
 #endif
+
+/* e^x to about one unit in the last place; x is held within [-87.3, 88.3] first, NaN stays NaN.
+ * x = n ln 2 + r with n whole and |r| <= ln 2 / 2, and e^r by its Taylor series to r^7: the next term is below 6e-9.
+ * Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits of the mantissa; with 127 more, shifting these
+ * into the exponent's place gives 2^n. ln 2 is split so that n times its first part is exact. */
+static inline vec vec_exp(vec x) {
+    x = vec_min(vec_set(88.3f), vec_max(vec_set(-87.3f), x));
+    const vec magic = vec_set(12582912.0f + 127);
+    vec shifted = vec_madd(x, vec_set(1.44269504f), magic);
+    vec n = vec_sub(shifted, magic);
+    vec r = vec_madd(n, vec_set(-0.693359375f), x);
+    r = vec_madd(n, vec_set(2.12194440e-4f), r);
+    vec p = vec_madd(vec_set(1.0f / 5040), r, vec_set(1.0f / 720));
+    p = vec_madd(p, r, vec_set(1.0f / 120));
+    p = vec_madd(p, r, vec_set(1.0f / 24));
+    p = vec_madd(p, r, vec_set(1.0f / 6));
+    p = vec_madd(p, r, vec_set(0.5f));
+    p = vec_madd(vec_mul(r, r), p, r); /* e^r - 1 */
+    return vec_mul(vec_add(p, vec_set(1)), vec_low_bits_to_exponent(shifted));
+}
 
 #endif

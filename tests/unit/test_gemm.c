@@ -1,0 +1,119 @@
+/* Products with packed weights at every machine level against a naive double-precision version, on sizes that are no multiple
+ * of any tile. Catches: tails of rows, columns or k; a stretch of k counted twice; a bias added twice; bits that depend on the
+ * number of rows, of columns or of threads. */
+#include "support/test.h"
+
+#include "core/mem.h"
+#include "core/rng.h"
+#include "math/gemm.h"
+#include "math/ref.h"
+
+static const int64_t ms[] = {0, 1, 2, 5, 6, 7, 13, 14, 15, 29, 96, 97, 200};
+static const int64_t ns[] = {1, 7, 16, 17, 33, 64, 100, 800};
+static const int64_t ks[] = {0, 1, 31, 257, 385, 576};
+
+#define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
+
+static float *normals(int64_t n, uint64_t index) {
+    float *x;
+    err e = {0};
+    assert_ok(mem_new(&x, (size_t)n, sizeof *x, "test", &e), &e);
+    rng r = rng_stream(2, RNG_SYNTHETIC, index);
+    for (int64_t i = 0; i < n; i++) x[i] = (float)rng_normal(&r);
+    return x;
+}
+
+static float *packed(cpu_level level, const float *w, int64_t n, int64_t k) {
+    size_t size;
+    assert_true(gemm_packed_size(level, n, k, &size));
+    float *out = normals((int64_t)size, 9); /* packing must overwrite all of it */
+    int64_t panel = gemm_panel(level);
+    for (int64_t j = 0; j < n; j += panel) gemm_pack_panel(level, w + j * k, n - j < panel ? n - j : panel, k, out + j * k);
+    return out;
+}
+
+/* Row stride of y: one more than n, a mark at the end of each row. */
+static void run(cpu_level level, int threads, int64_t m, int64_t n, int64_t k, const float *x, const float *w,
+                const float *bias, float *y) {
+    ctx c = test_ctx(threads);
+    c.cpu = level;
+    for (int64_t i = 0; i < m * (n + 1); i++) y[i] = 77;
+    gemm(&c, m, k, x, k, &(gemm_product){.w = w, .n = n, .bias = bias, .y = y, .ldy = n + 1}, 1);
+    for (int64_t i = 0; i < m; i++) assert_true(y[i * (n + 1) + n] == 77);
+}
+
+static void check(cpu_level level, int64_t m, int64_t n, int64_t k, bool biased) {
+    float *x = normals(m * k, 1), *w = normals(n * k, 2), *bias = normals(n, 3), *panels = packed(level, w, n, k);
+    float *y = normals(m * (n + 1), 4), *again = normals(m * (n + 1), 5);
+    double *expected = malloc((size_t)(m * n + 1) * sizeof *expected);
+    const float *b = biased ? bias : NULL;
+    run(level, 1, m, n, k, x, panels, b, y);
+    ref_gemm(expected, x, w, b, m, n, k);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            double got = y[i * (n + 1) + j], want = expected[i * n + j];
+            if (!(fabs(got - want) <= 1e-6 * (1 + sqrt((double)k)) * 4))
+                fail_msg("m %ld n %ld k %ld at %ld, %ld: %g, expected %g", (long)m, (long)n, (long)k, (long)i, (long)j, got,
+                         want);
+        }
+    run(level, 3, m, n, k, x, panels, b, again);
+    assert_memory_equal(y, again, (size_t)(m * (n + 1)) * sizeof *y);
+    for (int64_t i = 0; i < m; i += 11) { /* each row alone */
+        run(level, 1, 1, n, k, x + i * k, panels, b, again);
+        assert_memory_equal(y + i * (n + 1), again, (size_t)n * sizeof *y);
+    }
+    free(x), free(w), free(bias), free(panels), free(y), free(again), free(expected);
+}
+
+static void products_of_odd_shapes(void **state) {
+    (void)state;
+    for (cpu_level level = CPU_PORTABLE; level <= cpu_best(); level++)
+        for (int i = 0; i < COUNT(ms); i++)
+            for (int j = 0; j < COUNT(ns); j++)
+                for (int l = 0; l < COUNT(ks); l++)
+                    if (ms[i] * ns[j] * ks[l] < 4000000) check(level, ms[i], ns[j], ks[l], (i + j + l) % 2);
+}
+
+static void several_products_of_one_x(void **state) {
+    (void)state;
+    enum { M = 130, K = 60, N0 = 90, N1 = 7, N2 = 900 };
+    const int64_t n[] = {N0, N1, N2};
+    float *x = normals(M * K, 1);
+    for (cpu_level level = CPU_PORTABLE; level <= cpu_best(); level++) {
+        gemm_product products[3];
+        float *w[3], *y[3], *alone = normals(M * (N2 + 1), 8);
+        for (int p = 0; p < 3; p++) {
+            float *rows = normals(n[p] * K, (uint64_t)(20 + p));
+            w[p] = packed(level, rows, n[p], K), y[p] = normals(M * (n[p] + 1), 0);
+            products[p] = (gemm_product){.w = w[p], .n = n[p], .y = y[p], .ldy = n[p] + 1};
+            free(rows);
+        }
+        ctx c = test_ctx(2);
+        c.cpu = level;
+        gemm(&c, M, K, x, K, products, 3);
+        for (int p = 0; p < 3; p++) {
+            run(level, 1, M, n[p], K, x, w[p], NULL, alone);
+            for (int64_t i = 0; i < M; i++)
+                assert_memory_equal(y[p] + i * (n[p] + 1), alone + i * (n[p] + 1), (size_t)n[p] * sizeof *alone);
+            free(w[p]), free(y[p]);
+        }
+        free(alone);
+    }
+    free(x);
+}
+
+static void sizes_that_overflow(void **state) {
+    (void)state;
+    size_t size;
+    assert_false(gemm_packed_size(CPU_PORTABLE, INT64_MAX, INT64_MAX, &size));
+    assert_false(gemm_packed_size(CPU_PORTABLE, -1, 4, &size));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(products_of_odd_shapes),
+        cmocka_unit_test(several_products_of_one_x),
+        cmocka_unit_test(sizes_that_overflow),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

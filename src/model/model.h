@@ -31,7 +31,7 @@ void model_close(model *m); /* accepts NULL */
 const model_config *model_config_of(const model *m);
 const weights *model_weights(const model *m);
 const tokenizer *model_tokenizer(const model *m);
-const char *model_name(const model *m); /* general.name, else the file's name */
+const char *model_name(const model *m);                              /* general.name, else the file's name */
 err_code model_sha256(const model *m, char out[SHA256_HEX], err *e); /* of the file; computed at first use */
 
 /* Parses "16" or a hook name against this model. */
@@ -47,7 +47,7 @@ typedef struct model_batch {
 /* Keys and values of earlier positions, a slot per sequence; NULL in forward when every sequence is complete in its batch. */
 typedef struct kvcache kvcache;
 err_code kvcache_new(const model *m, int64_t n_seqs, int64_t n_positions, kvcache **out, err *e);
-void kvcache_free(kvcache *kv);                            /* accepts NULL */
+void kvcache_free(kvcache *kv);                             /* accepts NULL */
 void kvcache_truncate(kvcache *kv, int32_t seq, int64_t n); /* forget positions n and later */
 
 /* Runs the batch. hidden [n_tokens, d_model] receives the rows behind the final norm; when it is NULL the pass stops after

@@ -64,9 +64,10 @@ static size_t find_slot(const bpe *b, uint32_t left, uint32_t right) {
     return i;
 }
 
-static uint32_t find_piece(const vocab *v, const char *text, size_t n, strbuf *scratch) {
+static err_code find_piece(const vocab *v, const char *text, size_t n, strbuf *scratch, uint32_t *out, err *e) {
     strbuf_reset(scratch);
-    return bpe_spelling(text, n, scratch) ? vocab_find(v, scratch->data, scratch->len) : NO_TOKEN;
+    *out = bpe_spelling(text, n, scratch) ? vocab_find(v, scratch->data, scratch->len) : NO_TOKEN;
+    return strbuf_check(scratch, e);
 }
 
 /* "Ġt he": the halves and the whole must be in the vocabulary. */
@@ -78,7 +79,9 @@ static err_code read_merge(const vocab *v, int64_t rank, const meta_value *line,
         return err_set(e, ERR_FORMAT, "metadata tokenizer.ggml.merges: merge %lld is not two pieces with a space between",
                        (long long)rank);
     size_t half = (size_t)(space - text);
-    *out = (merge){.left = find_piece(v, text, half, scratch), .right = find_piece(v, space + 1, n - half - 1, scratch)};
+    err_code rc = find_piece(v, text, half, scratch, &out->left, e);
+    if (rc == ERR_OK) rc = find_piece(v, space + 1, n - half - 1, scratch, &out->right, e);
+    if (rc != ERR_OK) return rc;
     strbuf_reset(scratch);
     bool spelled = bpe_spelling(text, half, scratch) && bpe_spelling(space + 1, n - half - 1, scratch);
     out->joined = spelled ? vocab_find(v, scratch->data, scratch->len) : NO_TOKEN;

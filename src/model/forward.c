@@ -1,0 +1,300 @@
+/* forward.c — a batch of tokens through the blocks of a model.
+ *
+ * The five hook points of a block are its five steps, in order:
+ *   resid_pre   x                            attn_out   out = attention(norm(x))
+ *   resid_mid   x += out                     mlp_out    out = mlp(norm(x))
+ *   resid_post  x += out
+ * All but attention itself works row by row. Rows go through in stretches of CHUNK_ROWS, so that what a step leaves for the
+ * next is still in a cache.
+ */
+#include "model/model_internal.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    CHUNK_ROWS = 768,
+    FEW_ROWS = 16 /* below: starting threads takes longer than the work between two products */
+};
+
+typedef struct pass {
+    const ctx *c;
+    model *m;
+    const model_batch *b;
+    kvcache *kv;
+    const model_hook *hooks;
+    int n_hooks;
+    bool finished;       /* nobody wants what comes later */
+    int64_t n;           /* tokens */
+    attention_run *runs; /* [n_runs] one for each stretch of tokens of one sequence */
+    int64_t n_runs;
+    int64_t *run_of;           /* [n] */
+    float *x, *out;            /* [n, d_model] residual stream; what a step adds to it */
+    float *q;                  /* [n, d_q] queries, then what attention gathered */
+    float *turn;               /* [n, n_rotated] cosines and sines */
+    float *normed;             /* [CHUNK_ROWS, d_model] */
+    float *k, *v, *gate, *up;  /* [CHUNK_ROWS, ..] */
+    float *keys, *values;      /* of one layer when there is no cache: each run's heads */
+    size_t *key_at, *value_at; /* [n_runs] where a run's heads begin, in keys and values or in a cache's layer */
+} pass;
+
+/* ---- the batch ---- */
+
+static err_code check_tokens(const model *m, const model_batch *b, err *e) {
+    for (int64_t i = 0; i < b->n_tokens; i++)
+        if (b->tokens[i] >= m->spec.cfg.n_vocab)
+            return err_set(e, ERR_MISMATCH, "token %lld of the batch is %u, but the model has %lld", (long long)i,
+                           b->tokens[i], (long long)m->spec.cfg.n_vocab);
+    return ERR_OK;
+}
+
+static bool starts_run(const model_batch *b, int64_t i) { return i == 0 || b->seq[i] != b->seq[i - 1]; }
+
+/* Positions follow each other, from 0 or from what the cache holds. */
+static err_code check_positions(const pass *p, err *e) {
+    const model_batch *b = p->b;
+    kvcache *kv = p->kv;
+    if (kv) memcpy(kv->next, kv->filled, (size_t)kv->n_seqs * sizeof *kv->next);
+    for (int64_t i = 0; i < p->n; i++) {
+        if (kv && (b->seq[i] < 0 || b->seq[i] >= kv->n_seqs))
+            return err_set(e, ERR_USAGE, "sequence %d: the cache has %lld", b->seq[i], (long long)kv->n_seqs);
+        int64_t expected = kv ? kv->next[b->seq[i]]++ : starts_run(b, i) ? 0 : b->pos[i - 1] + 1;
+        if (b->pos[i] != expected)
+            return err_set(e, ERR_USAGE, "sequence %d: expected position %lld, got %d", b->seq[i], (long long)expected,
+                           b->pos[i]);
+        if (kv && b->pos[i] >= kv->n_positions)
+            return err_set(e, ERR_USAGE, "sequence %d: position %d is behind the %lld of the cache", b->seq[i], b->pos[i],
+                           (long long)kv->n_positions);
+    }
+    return ERR_OK;
+}
+
+static err_code find_runs(pass *p, err *e) {
+    arena *a = &p->m->scratch;
+    err_code rc;
+    for (int64_t i = 0; i < p->n; i++) p->n_runs += starts_run(p->b, i);
+    TRY(arena_take(a, &p->runs, (size_t)p->n_runs, sizeof *p->runs, e));
+    TRY(arena_take(a, &p->key_at, (size_t)p->n_runs, sizeof *p->key_at, e));
+    TRY(arena_take(a, &p->value_at, (size_t)p->n_runs, sizeof *p->value_at, e));
+    TRY(arena_take(a, &p->run_of, (size_t)p->n, sizeof *p->run_of, e));
+    for (int64_t i = 0, r = -1; i < p->n; i++) {
+        if (starts_run(p->b, i)) p->runs[++r] = (attention_run){.first_position = p->b->pos[i]};
+        p->runs[r].n_tokens++;
+        p->run_of[i] = r;
+    }
+done:
+    return rc;
+}
+
+/* Room for the keys and values of one layer, or the places of the sequences in the cache's. */
+static err_code place_keys(pass *p, err *e) {
+    const attention_shape s = attention_shape_of(p->m);
+    size_t keys = 0, values = 0;
+    int64_t token = 0;
+    err_code rc = ERR_OK;
+    for (int64_t i = 0; i < p->n_runs; i++) {
+        attention_run *r = p->runs + i;
+        bool fits = true;
+        if (p->kv) {
+            keys = (size_t)(p->b->seq[token] * s.n_kv_heads) * p->kv->key_size;
+            values = (size_t)(p->b->seq[token] * s.n_kv_heads) * p->kv->value_size;
+            r->key_stride = p->kv->key_size, r->value_stride = p->kv->value_size;
+        } else {
+            fits = attention_key_size(p->m->cpu, r->n_tokens, s.d_head, &r->key_stride) &&
+                   attention_value_size(p->m->cpu, r->n_tokens, s.d_head, &r->value_stride);
+        }
+        p->key_at[i] = keys, p->value_at[i] = values;
+        size_t more_keys, more_values;
+        if (!fits || !mem_mul(r->key_stride, (size_t)s.n_kv_heads, &more_keys) || !mem_add(keys, more_keys, &keys) ||
+            !mem_mul(r->value_stride, (size_t)s.n_kv_heads, &more_values) || !mem_add(values, more_values, &values))
+            return err_set(e, ERR_NOMEM, "the keys of %lld tokens do not fit into memory", (long long)p->n);
+        token += r->n_tokens;
+    }
+    if (p->kv) return ERR_OK;
+    TRY(arena_take(&p->m->scratch, &p->keys, keys, sizeof *p->keys, e));
+    TRY(arena_take(&p->m->scratch, &p->values, values, sizeof *p->values, e));
+done:
+    return rc;
+}
+
+static err_code take_rows(pass *p, err *e) {
+    const model_config *g = &p->m->spec.cfg;
+    arena *a = &p->m->scratch;
+    size_t n = (size_t)p->n, chunk = n < CHUNK_ROWS ? n : CHUNK_ROWS, d = (size_t)g->d_model * sizeof(float),
+           d_q = (size_t)(g->n_heads * g->d_head) * sizeof(float), d_kv = (size_t)(g->n_kv_heads * g->d_head) * sizeof(float),
+           d_ff = (size_t)g->d_ff * sizeof(float);
+    err_code rc;
+    TRY(arena_take(a, &p->x, n, d, e));
+    TRY(arena_take(a, &p->out, n, d, e));
+    TRY(arena_take(a, &p->q, n, d_q, e));
+    TRY(arena_take(a, &p->turn, n, (size_t)p->m->spec.n_rotated * sizeof(float), e));
+    TRY(arena_take(a, &p->normed, chunk, d, e));
+    TRY(arena_take(a, &p->k, chunk, d_kv, e));
+    TRY(arena_take(a, &p->v, chunk, d_kv, e));
+    TRY(arena_take(a, &p->gate, chunk, d_ff, e));
+    TRY(arena_take(a, &p->up, chunk, d_ff, e));
+done:
+    return rc;
+}
+
+/* Cosines and sines in double: an angle of thousands of radians has lost its digits in float32. */
+static void fill_turns(pass *p) {
+    int64_t n = p->m->spec.n_rotated, half = n / 2;
+#pragma omp parallel for num_threads(p->c->threads) if (p->n >= FEW_ROWS)
+    for (int64_t i = 0; i < p->n; i++)
+        for (int64_t j = 0; j < half; j++) {
+            double angle = p->b->pos[i] * p->m->frequencies[j];
+            p->turn[i * n + j] = (float)cos(angle);
+            p->turn[i * n + half + j] = (float)sin(angle);
+        }
+}
+
+static void embed(pass *p) {
+    int64_t d = p->m->spec.cfg.d_model;
+#pragma omp parallel for num_threads(p->c->threads) if (p->n >= FEW_ROWS)
+    for (int64_t i = 0; i < p->n; i++) embedding_row(p->m->embedding, p->b->tokens[i], p->x + i * d);
+}
+
+/* ---- the steps of a block ---- */
+
+static gemm_product times(const linear *l, float *y) {
+    return (gemm_product){.w = l->packed, .n = l->n, .bias = l->bias, .y = y, .ldy = l->n};
+}
+
+/* normed [n, d] of the rows from `first` on */
+static void norm_rows(const pass *p, const float *gain, int64_t first, int64_t n, float *normed) {
+    int64_t d = p->m->spec.cfg.d_model;
+    double eps = p->m->spec.cfg.norm_eps;
+#pragma omp parallel for num_threads(p->c->threads) if (n >= FEW_ROWS)
+    for (int64_t i = 0; i < n; i++) p->m->kernels->rms_norm(normed + i * d, p->x + (first + i) * d, gain, d, eps);
+}
+
+/* Queries and keys get their positions; queries their scale; keys and values go where attention finds them. */
+static void rotate_and_store(const pass *p, int64_t first, int64_t n) {
+    const model_config *g = &p->m->spec.cfg;
+    int64_t n_rotated = p->m->spec.n_rotated, d = g->d_head;
+    float scale = (float)(1 / sqrt((double)d));
+#pragma omp parallel for num_threads(p->c->threads) if (n >= FEW_ROWS)
+    for (int64_t i = 0; i < n; i++) {
+        int64_t t = first + i;
+        const attention_run *r = p->runs + p->run_of[t];
+        float *q = p->q + t * g->n_heads * d, *k = p->k + i * g->n_kv_heads * d, *v = p->v + i * g->n_kv_heads * d;
+        p->m->kernels->rope(q, g->n_heads, d, n_rotated, p->turn + t * n_rotated);
+        p->m->kernels->rope(k, g->n_kv_heads, d, n_rotated, p->turn + t * n_rotated);
+        for (int64_t j = 0; j < g->n_heads * d; j++) q[j] *= scale;
+        for (int64_t h = 0; h < g->n_kv_heads; h++)
+            attention_put(p->m->cpu, d, p->b->pos[t], k + h * d, v + h * d, (float *)r->keys + (size_t)h * r->key_stride,
+                          (float *)r->values + (size_t)h * r->value_stride);
+    }
+}
+
+static void point_runs(pass *p, int layer) {
+    const kvcache *kv = p->kv;
+    const model_config *g = &p->m->spec.cfg;
+    size_t heads = kv ? (size_t)(layer * kv->n_seqs * g->n_kv_heads) : 0;
+    float *keys = kv ? kv->keys + heads * kv->key_size : p->keys,
+          *values = kv ? kv->values + heads * kv->value_size : p->values;
+    float *q = p->q;
+    for (int64_t i = 0; i < p->n_runs; i++) {
+        attention_run *r = p->runs + i;
+        r->q = r->y = q;
+        r->keys = keys + p->key_at[i];
+        r->values = values + p->value_at[i];
+        q += r->n_tokens * g->n_heads * g->d_head;
+    }
+}
+
+static void attention_step(pass *p, const model_layer *l, int i) {
+    const attention_shape shape = attention_shape_of(p->m);
+    int64_t d = p->m->spec.cfg.d_model;
+    point_runs(p, i);
+    for (int64_t first = 0; first < p->n; first += CHUNK_ROWS) {
+        int64_t n = p->n - first < CHUNK_ROWS ? p->n - first : CHUNK_ROWS;
+        norm_rows(p, l->attn_norm, first, n, p->normed);
+        const gemm_product qkv[] = {times(&l->q, p->q + first * l->q.n), times(&l->k, p->k), times(&l->v, p->v)};
+        gemm(p->c, n, d, p->normed, d, qkv, 3);
+        rotate_and_store(p, first, n);
+    }
+    attention(p->c, &shape, p->runs, p->n_runs);
+    const gemm_product out = times(&l->attn_out, p->out);
+    gemm(p->c, p->n, l->attn_out.k, p->q, l->attn_out.k, &out, 1);
+}
+
+static void mlp_step(pass *p, const model_layer *l) {
+    int64_t d = p->m->spec.cfg.d_model, d_ff = p->m->spec.cfg.d_ff;
+    for (int64_t first = 0; first < p->n; first += CHUNK_ROWS) {
+        int64_t n = p->n - first < CHUNK_ROWS ? p->n - first : CHUNK_ROWS;
+        norm_rows(p, l->mlp_norm, first, n, p->normed);
+        const gemm_product both[] = {times(&l->gate, p->gate), times(&l->up, p->up)};
+        gemm(p->c, n, d, p->normed, d, both, 2);
+#pragma omp parallel for num_threads(p->c->threads) if (n >= FEW_ROWS)
+        for (int64_t i = 0; i < n; i++)
+            p->m->kernels->silu_mul(p->gate + i * d_ff, p->gate + i * d_ff, p->up + i * d_ff, d_ff);
+        const gemm_product down = times(&l->down, p->out + first * d);
+        gemm(p->c, n, d_ff, p->gate, d_ff, &down, 1);
+    }
+}
+
+static void add_out(const pass *p) {
+    int64_t d = p->m->spec.cfg.d_model;
+#pragma omp parallel for num_threads(p->c->threads) if (p->n >= FEW_ROWS)
+    for (int64_t i = 0; i < p->n; i++) p->m->kernels->add(p->x + i * d, p->out + i * d, d);
+}
+
+/* ---- hooks ---- */
+
+static err_code visit_hooks(const pass *p, hook_point at, float *x, err *e) {
+    const hook_rows rows = {
+        .at = at, .n_tokens = p->n, .d_model = p->m->spec.cfg.d_model, .x = x, .seq = p->b->seq, .pos = p->b->pos};
+    for (int i = 0; i < p->n_hooks; i++) {
+        if (hook_compare(p->hooks[i].at, at)) continue;
+        err_code rc = p->hooks[i].fn(p->hooks[i].user, p->c, &rows, e);
+        if (rc != ERR_OK) return rc;
+    }
+    return ERR_OK;
+}
+
+static bool hooks_remain(const pass *p, hook_point at) {
+    for (int i = 0; i < p->n_hooks; i++)
+        if (hook_compare(p->hooks[i].at, at) > 0) return true;
+    return false;
+}
+
+static err_code run_block(pass *p, int i, bool whole, err *e) {
+    const model_layer *l = p->m->layers + i;
+    for (hook_point at = {.layer = i}; at.kind <= HOOK_RESID_POST && !p->finished; at.kind++) {
+        if (at.kind == HOOK_ATTN_OUT) attention_step(p, l, i);
+        if (at.kind == HOOK_MLP_OUT) mlp_step(p, l);
+        if (at.kind == HOOK_RESID_MID || at.kind == HOOK_RESID_POST) add_out(p);
+        err_code rc = visit_hooks(p, at, at.kind == HOOK_ATTN_OUT || at.kind == HOOK_MLP_OUT ? p->out : p->x, e);
+        if (rc != ERR_OK) return rc;
+        p->finished = !whole && !hooks_remain(p, at);
+    }
+    return ERR_OK;
+}
+
+err_code model_forward(const ctx *c, model *m, const model_batch *b, kvcache *kv, const model_hook *hooks, int n_hooks,
+                       float *hidden, err *e) {
+    ctx same_level = *c; /* weights are packed for the level that the model was opened with */
+    same_level.cpu = m->cpu;
+    pass p = {.c = &same_level, .m = m, .b = b, .kv = kv, .hooks = hooks, .n_hooks = n_hooks, .n = b->n_tokens};
+    bool whole = hidden || kv;
+    err_code rc = ERR_OK;
+    if (!b->n_tokens || (!whole && !n_hooks)) return ERR_OK;
+    arena_reset(&m->scratch);
+    TRY(check_tokens(m, b, e));
+    TRY(check_positions(&p, e));
+    TRY(find_runs(&p, e));
+    TRY(place_keys(&p, e));
+    TRY(take_rows(&p, e));
+    fill_turns(&p);
+    embed(&p);
+    for (int i = 0; i < m->spec.cfg.n_layers && !p.finished; i++) {
+        TRY(ctx_check_cancel(c, e));
+        TRY(run_block(&p, i, whole, e));
+    }
+    if (kv) memcpy(kv->filled, kv->next, (size_t)kv->n_seqs * sizeof *kv->filled);
+    if (hidden) norm_rows(&p, m->final_norm, 0, p.n, hidden);
+done:
+    return rc;
+}

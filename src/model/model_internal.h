@@ -1,0 +1,64 @@
+/* model_internal.h — what a model is in memory. */
+#ifndef MODEL_MODEL_INTERNAL_H
+#define MODEL_MODEL_INTERNAL_H
+
+#include "core/mem.h"
+#include "math/attention.h"
+#include "math/dense.h"
+#include "math/gemm.h"
+#include "model/arch.h"
+#include "model/model.h"
+
+/* y = x w^T (+ bias): a matrix of the file, packed for math/gemm.h. */
+typedef struct linear {
+    const tensor_view *rows; /* [n, k] */
+    int64_t n, k;
+    int64_t d_head, n_paired; /* the first n_paired rows of every d_head are stored as pairs; 0: rows as they stand */
+    float *packed;            /* NULL until linear_pack */
+    float *bias;              /* [n], or NULL */
+} linear;
+
+/* Which row of the file is row i: pairs (2j, 2j + 1) of a head come apart into halves. */
+int64_t linear_file_row(const linear *l, int64_t i);
+
+err_code linear_pack(const ctx *c, linear *l, err *e);
+void linear_release(linear *l);
+
+typedef struct model_layer {
+    float *attn_norm, *mlp_norm; /* [d_model] gains */
+    linear q, k, v, attn_out, gate, up, down;
+} model_layer;
+
+struct model {
+    weights *w;
+    tokenizer *tokenizer;
+    model_spec spec;
+    char *name;
+    char *sha256; /* [SHA256_HEX], empty until asked for */
+    cpu_level cpu;
+    const dense_kernels *kernels;
+    model_layer *layers; /* [n_layers] */
+    float *final_norm;
+    const tensor_view *embedding;
+    linear head;
+    double *frequencies; /* [n_rotated / 2] radians per position */
+    arena scratch;       /* of the running pass */
+};
+
+struct kvcache {
+    attention_shape shape;
+    int64_t n_layers, n_seqs, n_positions;
+    int64_t *filled, *next;      /* [n_seqs] positions held; what the running pass will have added */
+    size_t key_size, value_size; /* floats of one head */
+    float *keys, *values;        /* [n_layers, n_seqs, n_kv_heads, size] */
+};
+
+/* Floats of token's row of the embedding. */
+void embedding_row(const tensor_view *t, int64_t row, float *out);
+
+static inline attention_shape attention_shape_of(const model *m) {
+    const model_config *c = &m->spec.cfg;
+    return (attention_shape){.n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .d_head = c->d_head};
+}
+
+#endif

@@ -92,8 +92,10 @@ static int by_place(const void *a, const void *b) {
 }
 
 /* Every byte of the data belongs to exactly one tensor. */
-static err_code check_places(tensor_view *tensors, size_t n, size_t header, size_t size, err *e) {
+static err_code check_places(weights *w, size_t first, size_t header, size_t size, err *e) {
     uint64_t end = 0;
+    size_t n = w->n_tensors - first;
+    tensor_view *tensors = n ? w->tensors + first : NULL;
     if (n) qsort(tensors, n, sizeof *tensors, by_place);
     for (size_t i = 0; i < n; i++) {
         if (tensors[i].offset != end)
@@ -137,7 +139,7 @@ static err_code read_file(weights *w, const uint8_t *data, size_t size, bool wit
         else if (with_metadata)
             TRY(read_metadata(w, value, e));
     }
-    TRY(check_places(w->tensors + first, w->n_tensors - first, header, size - header, e));
+    TRY(check_places(w, first, header, size - header, e));
 done:
     json_decref(root);
     return rc;

@@ -7,7 +7,7 @@ set -eu
 # what a minimal machine may lack to build; libraries (README, "Libraries"); figures and the model's download; tests
 packages='
 gcc libc6-dev make cmake pkg-config
-libopenblas-openmp-dev libhdf5-dev libjansson-dev libpcre2-dev libsqlite3-dev libutf8proc-dev libzip-dev nettle-dev
+libopenblas-openmp-dev libhdf5-dev libjansson-dev libpcre2-dev libsqlite3-dev libutf8proc-dev zlib1g-dev nettle-dev
 gnuplot-nox ca-certificates python3-pip unzip
 libcmocka-dev
 '

@@ -19,6 +19,7 @@ static const struct {
     err_code (*read)(weights *w, const uint8_t *data, size_t size, err *e); /* one file of tensors, without metadata */
 } tensor_files[] = {
     {"model.safetensors", safetensors_read_part},
+    {"pytorch_model.bin", archive_read},
 };
 enum { N_TENSOR_FILES = sizeof tensor_files / sizeof *tensor_files };
 

@@ -6,7 +6,6 @@
 #include <strings.h>
 
 typedef struct file_format {
-    const char *name;
     const char *extension; /* decides where the content does not */
     bool (*is)(const uint8_t *data, size_t size);
     err_code (*read)(weights *w, const uint8_t *data, size_t size, err *e);
@@ -21,10 +20,17 @@ static bool is_safetensors(const uint8_t *data, size_t size) {
     return header <= size - 8;
 }
 
+static bool is_zip(const uint8_t *data, size_t size) { return size >= 4 && !memcmp(data, "PK\3\4", 4); }
+static bool is_pickle(const uint8_t *data, size_t size) {
+    return size >= 2 && data[0] == 0x80 && data[1] >= 2 && data[1] <= 5;
+}
+static bool is_numpy(const uint8_t *data, size_t size) { return size >= 6 && !memcmp(data, "\x93NUMPY", 6); }
+
 /* How to add one: a file with its reader, which weights_internal.h declares, and a row here. */
 static const file_format file_formats[] = {
-    {"GGUF", ".gguf", is_gguf, gguf_read},
-    {"safetensors", ".safetensors", is_safetensors, safetensors_read},
+    {".gguf", is_gguf, gguf_read},  {".safetensors", is_safetensors, safetensors_read},
+    {".pt", is_zip, archive_read},  {".bin", is_pickle, archive_read},
+    {".npz", is_zip, archive_read}, {".npy", is_numpy, npy_read},
 };
 enum { N_FORMATS = sizeof file_formats / sizeof *file_formats };
 
@@ -35,7 +41,7 @@ static bool ends_in(const char *text, const char *ending) {
 
 static err_code unknown_format(err *e) {
     strbuf known = STRBUF_INIT;
-    for (int i = 0; i < N_FORMATS; i++) strbuf_addf(&known, "%s%s", i ? ", " : "", file_formats[i].name);
+    for (int i = 0; i < N_FORMATS; i++) strbuf_addf(&known, "%s%s", i ? ", " : "", file_formats[i].extension);
     err_code rc = strbuf_check(&known, e);
     if (!rc) rc = err_set(e, ERR_FORMAT, "not a model file of a kind known here (%s)", known.data);
     strbuf_release(&known);

@@ -88,6 +88,43 @@ err_code weights_items(weights *w, int64_t count, meta_value **items, err *e) {
     return arena_take(&w->memory, items, (size_t)count, sizeof **items, e);
 }
 
+/* ---- tensors that cannot be borrowed ---- */
+
+err_code weights_take_bytes(weights *w, size_t size, uint8_t **out, err *e) {
+    size_t most;
+    if (!mem_mul(w->file_size, WEIGHTS_COPY_RATIO, &most) || !mem_add(most, WEIGHTS_COPY_MIN, &most)) most = SIZE_MAX;
+    if (size > most - w->n_copied)
+        return err_set(e, ERR_UNSUPPORTED, "its tensors unpack to more than %zu bytes, out of a file of %zu", most,
+                       w->file_size);
+    w->n_copied += size;
+    return arena_take(&w->memory, out, size, 1, e);
+}
+
+/* Values of `bytes` bytes: the innermost dimension in one loop, the others as an odometer. */
+static void gather(const uint8_t *from, size_t bytes, int n_dims, const int64_t *shape, const int64_t *strides, uint8_t *to) {
+    int64_t at[WEIGHTS_DIMS_MAX] = {0};
+    int last = n_dims - 1;
+    for (;;) {
+        int64_t start = 0;
+        for (int i = 0; i < last; i++) start += at[i] * strides[i];
+        for (int64_t j = 0; j < shape[last]; j++, to += bytes)
+            memcpy(to, from + (size_t)(start + j * strides[last]) * bytes, bytes);
+        int i = last - 1;
+        while (i >= 0 && ++at[i] == shape[i]) at[i--] = 0;
+        if (i < 0) return;
+    }
+}
+
+err_code weights_gather(weights *w, tensor_view *t, const int64_t *strides, err *e) {
+    uint8_t *copy;
+    if (!t->n_dims || !t->size) return ERR_OK;
+    err_code rc = weights_take_bytes(w, t->size, &copy, e);
+    if (rc) return rc;
+    gather(t->data, t->type->block_bytes, t->n_dims, t->shape, strides, copy);
+    t->data = copy;
+    return ERR_OK;
+}
+
 /* ---- names: sorted, so that no choice of names makes looking them up slow ---- */
 
 static int by_name(const void *a, const void *b) { return strcmp(((const named *)a)->name, ((const named *)b)->name); }

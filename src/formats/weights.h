@@ -1,5 +1,7 @@
 /* weights.h — one view over every model file: named tensors and typed metadata. Files are mapped and tensors borrowed.
  *
+ * Files: .gguf, .safetensors, PyTorch's zip archives (pytorch_model.bin, .pt), .npz, .npy (one tensor, "arr_0"); model folders
+ * with config.json. Nested metadata has dots in its keys: rope_scaling.factor. src/formats/README.md lists the readers.
  * Shapes are row-major, slowest dimension first, as PyTorch writes them: a GGUF matrix of ggml shape [in, out] is
  * [out, in] here. Every size and offset has been checked against the file before a tensor is handed out, so
  * data .. data + size can be read without further checks; it may begin at any address.
@@ -24,7 +26,7 @@ typedef struct tensor_view {
     int64_t shape[WEIGHTS_DIMS_MAX]; /* slowest first */
     const void *data;                /* borrowed from the weights */
     size_t size;                     /* bytes */
-    uint64_t offset;                 /* of data in the file */
+    uint64_t offset;                 /* of data in its file; 0 or the source's where data is a copy */
 } tensor_view;
 
 int64_t tensor_count(const tensor_view *t); /* number of values */

@@ -10,12 +10,15 @@
 #include "core/file.h"
 #include "core/mem.h"
 #include "formats/weights.h"
+#include "formats/zip.h"
 
 enum {
     WEIGHTS_NAME_MAX = 1024,       /* bytes of a tensor's name or a key */
     WEIGHTS_ITEMS_MAX = 1 << 23,   /* array items in the metadata: each takes 40 bytes, and perhaps one in the file */
     WEIGHTS_PARTS_MAX = 1000,      /* files of one model */
     WEIGHTS_HEADER_MAX = 32 << 20, /* bytes of JSON that describe tensors */
+    WEIGHTS_COPY_MIN = 64 << 20,   /* bytes of tensors that may be inflated or put in order, beyond */
+    WEIGHTS_COPY_RATIO = 16,       /* this many times the file's size */
 };
 
 typedef struct named {
@@ -35,6 +38,7 @@ struct weights {
     meta_value *meta;
     size_t n_meta, cap_meta;
     int64_t n_items;
+    size_t n_copied;                      /* bytes of tensors that could not be borrowed */
     named *tensors_by_name, *meta_by_key; /* sorted; NULL until weights_index */
 };
 
@@ -53,6 +57,13 @@ err_code weights_add_meta(weights *w, const meta_value *v, const char *key, size
 /* count items for an array, from the weights' memory. */
 err_code weights_items(weights *w, int64_t count, meta_value **items, err *e);
 
+/* Memory for tensors that cannot be borrowed, bounded by the size of the file. */
+err_code weights_take_bytes(weights *w, size_t size, uint8_t **out, err *e);
+
+/* Makes a copy of t's values in row-major order and points t to it; strides, in values, say where they lie from t->data on.
+ * The caller has checked that they lie in the file. Plain numbers only. */
+err_code weights_gather(weights *w, tensor_view *t, const int64_t *strides, err *e);
+
 /* A copy with a NUL behind it, from the weights' memory. */
 err_code weights_copy_text(weights *w, const char *bytes, size_t len, const char **out, err *e);
 
@@ -70,6 +81,15 @@ const char *shape_text(int n_dims, const int64_t *shape, char out[SHAPE_TEXT]);
 err_code gguf_read(weights *w, const uint8_t *data, size_t size, err *e);
 err_code safetensors_read(weights *w, const uint8_t *data, size_t size, err *e);
 err_code safetensors_read_part(weights *w, const uint8_t *data, size_t size, err *e); /* tensors only */
+err_code archive_read(weights *w, const uint8_t *data, size_t size, err *e);
+err_code npy_read(weights *w, const uint8_t *data, size_t size, err *e); /* one tensor, arr_0 */
+
+/* Adds a .npy file's array as the tensor `name`; offset is that of data in the file. */
+err_code npy_add(weights *w, const char *name, const uint8_t *data, size_t size, uint64_t offset, err *e);
+
+/* Adds what a pickle of PyTorch describes; storages are the members <prefix>data/<key> of the archive at `data`. */
+err_code torch_add_pickle(weights *w, const uint8_t *data, const zip_archive *zip, const char *prefix, int prefix_len,
+                          const uint8_t *pickle, size_t size, err *e);
 
 /* Reads the model in the folder w->path. Its messages name the files. */
 err_code folder_read(weights *w, err *e);

@@ -1,6 +1,8 @@
 """Writes the corpora of the fuzz targets:  python3 make_corpus.py  (beside this file; the same bytes every time)."""
+import io
 import json
 import struct
+import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).parent / "corpus"
@@ -135,6 +137,184 @@ def make_safetensors():
     put("lies_metadata", {"__metadata__": {"a": [1]}})
 
 
+# ---- NumPy ----
+
+def npy(header, data=b"", version=1, length=None):
+    header = (header if isinstance(header, bytes) else header.encode()) + b"\n"
+    return b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H" if version == 1 else "<I", len(header) if length is None else length) + header + data
+
+
+def npy_header(descr="<f4", fortran=False, shape="(2, 3)"):
+    return f"{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}"
+
+
+def make_npy():
+    six = bytes(range(24))
+    save("npy", "valid", npy(npy_header(), six))
+    save("npy", "valid_v2", npy(npy_header(), six, version=2))
+    save("npy", "valid_fortran", npy(npy_header(fortran=True), six))
+    save("npy", "valid_fortran_4d", npy(npy_header("|u1", True, "(2, 3, 2, 2)"), six))
+    save("npy", "valid_scalar", npy(npy_header(shape="()"), six[:4]))
+    save("npy", "valid_vector", npy(npy_header("<i8", shape="(3,)"), six))
+    save("npy", "valid_empty", npy(npy_header(shape="(0, 5)")))
+    for n in (5, 9, 40, 90):
+        save("npy", f"cut_at_{n}", npy(npy_header(), six)[:n])
+    save("npy", "lies_big_endian", npy(npy_header(">f4"), six))
+    save("npy", "lies_objects", npy(npy_header("|O"), six))
+    save("npy", "lies_shape", npy(npy_header(shape="(24000, 64)"), six))
+    save("npy", "lies_shape_overflow", npy(npy_header(shape="(4294967296, 4294967296)"), six))
+    save("npy", "lies_shape_number", npy(npy_header(shape="(99999999999999999999,)"), six))
+    save("npy", "lies_shape_negative", npy(npy_header(shape="(-2, -3)"), six))
+    save("npy", "lies_dimensions", npy(npy_header(shape="(1, 1, 1, 1, 6)"), six))
+    save("npy", "lies_header_length", npy(npy_header(), six, length=65535))
+    save("npy", "lies_header_twice", npy("{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (6,)}", six))
+    save("npy", "lies_header_missing", npy("{'descr': '<f4', 'shape': (6,)}", six))
+    save("npy", "lies_header_code", npy("{'descr': __import__('os'), 'fortran_order': False, 'shape': (6,)}", six))
+    save("npy", "lies_version", npy(npy_header(), six, version=9))
+
+
+# ---- pickles ----
+
+def uni(s):
+    return b"X" + struct.pack("<I", len(s)) + s.encode()
+
+
+def num(n):
+    return b"K" + bytes([n]) if 0 <= n < 256 else b"\x8a\x08" + struct.pack("<q", n)
+
+
+def tup(*items):
+    return b"(" + b"".join(items) + b"t"
+
+
+def storage(key="0", cls="FloatStorage", n=64):
+    return tup(uni("storage"), b"ctorch\n" + cls.encode() + b"\n", uni(key), uni("cpu"), num(n)) + b"Q"
+
+
+def view(shape, strides, offset=0, **kwargs):
+    return (b"ctorch._utils\n_rebuild_tensor_v2\n" + tup(storage(**kwargs), num(offset), tup(*map(num, shape)), tup(*map(num, strides)), b"\x89",
+            b"ccollections\nOrderedDict\n)R") + b"R")
+
+
+def program(body):
+    return b"\x80\2" + body + b"."
+
+
+def state(**items):
+    return program(b"}(" + b"".join(uni(k.replace("__", ".")) + v for k, v in items.items()) + b"u")
+
+
+PICKLES = {
+    "valid": state(a__weight=view([2, 3], [3, 1]), b=view([4], [1], 2, key="1", cls="ShortStorage"), k=num(32), lr=b"G" + struct.pack(">d", 1e-3), name=uni("relu"),
+                   none=b"N", yes=b"\x88", dtype=b"ctorch\nbfloat16\n", dims=b"](" + num(1) + num(2) + b"e", config=b"}" + uni("inner") + num(1) + b"s"),
+    "valid_strided": state(a=view([3, 2], [1, 3]), b=view([2, 2, 2, 2], [1, 2, 4, 8], 5), c=view([4], [3])),
+    "valid_parameter": state(a=b"ctorch._utils\n_rebuild_parameter\n" + tup(view([2], [1]), b"\x88", b"N") + b"R"),
+    "valid_ordered": program(b"ccollections\nOrderedDict\n)R(" + uni("a") + view([], []) + b"u}" + uni("_metadata") + b"}sb"),
+    "valid_memo": program(b"}q\0" + uni("a") + b"q\1" + view([2], [1]) + b"q\2s" + uni("b") + b"h\2s"),
+    "valid_protocol_4": b"\x80\4\x95" + bytes(8) + b"}\x94(\x8c\1a\x94K\5\x8c\1b\x8c\5torch\x8c\7float32\x93u.",
+    "valid_empty": state(a=view([0, 3], [3, 1])),
+    "lies_calls_system": program(b"cposix\nsystem\n" + uni("true") + b"\x85R"),
+    "lies_calls_eval": b"\x80\4\x8c\x08builtins\x8c\4eval\x93\x8c\5print\x85R.",
+    "lies_calls_storage": program(b"ctorch\nFloatStorage\n)R"),
+    "lies_stride_escape": state(a=view([8, 8], [60, 1])),
+    "lies_stride_overflow": state(a=view([2, 2], [2 ** 62, 2 ** 62])),
+    "lies_stride_negative": state(a=view([2], [-1], 4)),
+    "lies_stride_zero": state(a=view([2 ** 40], [0])),
+    "lies_offset": state(a=view([2], [1], 2 ** 62)),
+    "lies_shape_negative": state(a=view([-2], [1])),
+    "lies_dimensions": state(a=view([1] * 5, [1] * 5)),
+    "lies_dimensions_differ": state(a=view([2], [1, 1])),
+    "lies_storage": state(a=view([2], [1], key="9")),
+    "lies_storage_short": state(a=view([8], [1], key="1")),
+    "lies_storage_class": program(tup(uni("storage"), num(1), uni("0"), uni("cpu"), num(1)) + b"Q"),
+    "lies_not_a_dict": program(b"](K\1e"),
+    "lies_contains_itself": program(b"}q\0" + uni("a") + b"h\0s"),
+    "lies_many_paths": program(b"}q\0" + b"".join(b"}q" + bytes([i + 1]) + b"(" + b"".join(num(j) + b"h" + bytes([i]) for j in range(9)) + b"u\x86" for i in range(12))
+                               + b"0h\x0c"),
+    "lies_twice": program(b"}" + uni("a") + num(1) + b"s" + uni("a") + num(2) + b"s"),
+    "lies_key": program(b"}N" + num(1) + b"s"),
+    "lies_memo": program(b"h\7"),
+    "lies_memo_huge": program(b"}r\xff\xff\xff\xff"),
+    "lies_stack_empty": program(b"s"),
+    "lies_no_mark": program(b"}u"),
+    "lies_mark_in_between": program(b"}(" + uni("a") + b"(s"),
+    "lies_odd_items": program(b"}(" + uni("a") + b"u"),
+    "lies_string_length": b"\x80\2X\xff\xff\xff\xffa",
+    "lies_string_length_64": b"\x80\4\x8d" + b"\xff" * 8 + b"a",
+    "lies_opcode": program(b"i"),
+    "lies_no_end": b"\x80\2}",
+}
+
+
+def make_pickle():
+    for name, data in PICKLES.items():
+        save("pickle", name, data)
+    for n in (0, 1, 40, 120, 300):
+        save("pickle", f"cut_at_{n}", PICKLES["valid"][:n])
+
+
+# ---- zip ----
+
+def zipped(members, deflated=False):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED) as z:
+        for name, data in members.items():
+            z.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED)
+    return out.getvalue()
+
+
+def changed(data, at, new):
+    return data[:at] + new + data[at + len(new):]
+
+
+def make_zip():
+    model = {"a/data.pkl": PICKLES["valid"], "a/byteorder": b"little", "a/data/0": bytes(256), "a/data/1": bytes(16)}
+    arrays = {"W.npy": npy(npy_header(), bytes(24)), "b.npy": npy(npy_header(fortran=True), bytes(24))}
+    torch, deflated, numpy = zipped(model), zipped(model, True), zipped(arrays)
+    end = torch.rindex(b"PK\5\6")
+    first = torch.index(b"PK\1\2")
+    save("zip", "valid_torch", torch)
+    save("zip", "valid_torch_deflated", deflated)
+    save("zip", "valid_numpy", numpy)
+    save("zip", "valid_numpy_deflated", zipped(arrays, True))
+    save("zip", "valid_comment", changed(torch, end + 20, b"\5\0") + b"hello")
+    directory = torch[first:end]
+    end64 = b"PK\6\6" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, 4, 4, len(directory), first)
+    locator = b"PK\6\7" + struct.pack("<IQI", 0, end, 1)
+    save("zip", "valid_zip64", torch[:end] + end64 + locator + changed(torch[end:], 10, b"\xff" * 10))
+    wide = changed(changed(changed(directory, 20, b"\xff" * 8), 42, b"\xff" * 4), 30, b"\x1c\0")
+    at = 46 + len("a/data.pkl")
+    wide = wide[:at] + struct.pack("<HHQQQ", 1, 24, len(PICKLES["valid"]), len(PICKLES["valid"]), 0) + wide[at:]
+    save("zip", "valid_zip64_member", torch[:first] + wide + changed(torch[end:], 12, struct.pack("<I", len(wide))))
+    save("zip", "lies_zip64_offset", torch[:end] + end64 + changed(locator, 8, b"\xff" * 8) + torch[end:])
+    save("zip", "lies_zip64_count", torch[:end] + changed(end64, 32, b"\xff" * 8) + locator + torch[end:])
+    save("zip", "lies_zip64_size", torch[:end] + changed(end64, 40, b"\xff" * 16) + locator + torch[end:])
+    save("zip", "lies_zip64_member_missing", changed(torch, first + 20, b"\xff" * 8))
+    for n in (3, 21, 100, end, len(torch) - 1):
+        save("zip", f"cut_at_{n}", torch[:n])
+    save("zip", "lies_directory_offset", changed(torch, end + 16, b"\xf0\xff\xff\x7f"))
+    save("zip", "lies_directory_size", changed(torch, end + 12, b"\1\0\0\0"))
+    save("zip", "lies_count", changed(torch, end + 10, b"\xff\x7f"))
+    save("zip", "lies_volumes", changed(torch, end + 4, b"\1\0"))
+    save("zip", "lies_encrypted", changed(torch, first + 8, b"\1\0"))
+    save("zip", "lies_method", changed(torch, first + 10, b"\x5d\0"))
+    save("zip", "lies_stored_size", changed(torch, first + 24, b"\xff\0\0\0"))
+    save("zip", "lies_packed_size", changed(torch, first + 20, b"\xff\xff\xff\x7f"))
+    save("zip", "lies_member_offset", changed(torch, first + 42, b"\xff\xff\xff\x7f"))
+    save("zip", "lies_name_length", changed(torch, first + 28, b"\xff\xff"))
+    save("zip", "lies_checksum", changed(deflated, deflated.index(b"PK\1\2") + 16, b"\0\0\0\0"))
+    save("zip", "lies_deflate_bomb", changed(deflated, deflated.index(b"PK\1\2") + 24, b"\xff\xff\xff\x7f"))
+    save("zip", "lies_deflate_size", changed(deflated, deflated.index(b"PK\1\2") + 24, b"\xff\xff\0\0"))
+    save("zip", "lies_twice", changed(torch, torch.rindex(b"a/data/1"), b"a/data/0"))
+    save("zip", "lies_byteorder", zipped({**model, "a/byteorder": b"big"}))
+    save("zip", "lies_no_tensors", zipped({"readme": b"hello"}))
+    save("zip", "lies_mixed", zipped({**arrays, "c.txt": b"hello"}))
+    save("zip", "lies_bare_pickle", PICKLES["valid"])
+
+
 if __name__ == "__main__":
     make_gguf()
     make_safetensors()
+    make_npy()
+    make_pickle()
+    make_zip()

@@ -475,7 +475,7 @@ static void names_what_it_cannot_open(void **state) {
     free(path);
     assert_ok(path_join(dir, "text.txt", &path, &e), &e);
     assert_ok(file_write(path, "hello", 5, &e), &e);
-    expect_open(dir, "text.txt", "text.txt: not a model file of a kind known here (GGUF");
+    expect_open(dir, "text.txt", "text.txt: not a model file of a kind known here (.gguf");
     free(path);
     assert_ok(path_join(dir, "text.GGUF", &path, &e), &e);
     assert_ok(file_write(path, "hello", 5, &e), &e);

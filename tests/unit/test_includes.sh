@@ -25,6 +25,7 @@ src/cli          core/ math/ formats/ sae/ text/ model/ activations/ steer/ anal
 <sqlite3.h>      src/analysis/
 <pcre2.h>        src/text/
 <nettle/         src/core/
+<zlib.h>         src/formats/zip.c
 RULES
 trap 'rm -rf "${TMPDIR:-/tmp}/rules.$$" "${TMPDIR:-/tmp}/includes.$$"' EXIT
 

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NORMAL_ROWS = 4096, LOG_LINES = 50, LOG_HELD_OUT = 2048, BATCH_MAX = 1 << 24 };
+enum { NORMAL_ROWS = 4096, LOG_LINES = 50, LOG_ROWS = 2048, BATCH_MAX = 1 << 24 };
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -64,8 +64,8 @@ err_code plan_make(const train_opts *o, const source *rows, train_plan *p, err *
     if (!rc) rc = check_options(o, v, e);
     if (rc) return rc;
     if (rows->n_rows < o->batch)
-        return err_set(e, ERR_MISMATCH, "expected at least a batch of %lld rows to train on, found %lld", (long long)o->batch,
-                       (long long)rows->n_rows);
+        return err_set(e, ERR_MISMATCH, "too few rows to train on: expected at least a batch of %lld, found %lld",
+                       (long long)o->batch, (long long)rows->n_rows);
     *p = (train_plan){.rules = STEP_DEFAULTS, .batch = o->batch, .steps = (o->rows + o->batch - 1) / o->batch};
     fill_config(o, rows, v, &p->cfg);
     p->rows = p->steps * p->batch;
@@ -75,7 +75,7 @@ err_code plan_make(const train_opts *o, const source *rows, train_plan *p, err *
     p->normal_rows = min64(max64(o->batch, NORMAL_ROWS), rows->n_rows);
     p->dead_window = o->dead_rows ? o->dead_rows : dead_default_window(p->rows, o->batch);
     p->log_steps = max64(o->log_every ? o->log_every / o->batch : p->steps / LOG_LINES, 1);
-    p->log_held_out = min64(LOG_HELD_OUT, rows->n_held_out);
+    p->log_rows = min64(LOG_ROWS, rows->n_held_out ? rows->n_held_out : rows->n_rows);
     return ERR_OK;
 }
 

@@ -16,7 +16,7 @@ typedef struct train_plan {
     int64_t normal_rows;        /* the first rows of the stream, which normal.h measures */
     int64_t dead_window;        /* rows */
     int64_t log_steps;          /* steps between two lines of metrics */
-    int64_t log_held_out;       /* held-out rows that a line of metrics looks at */
+    int64_t log_rows;           /* rows that a line of metrics looks at */
 } train_plan;
 
 /* ERR_USAGE: an option out of range; ERR_UNSUPPORTED: the variant; ERR_MISMATCH: the source has too few rows. */

@@ -42,14 +42,20 @@ static void run_release(run *r) {
 
 /* ---- measuring ---- */
 
-/* The first n held-out rows into r->sums. */
+/* Rows to measure on: held out; where none are, the first of the stream, which training saw. */
+static err_code read_for_measuring(run *r, int64_t first, int64_t n, err *e) {
+    return r->rows->n_held_out ? source_read_held_out(r->rows, r->c, first, n, r->x, e)
+                               : source_read(r->rows, r->c, first, n, r->x, e);
+}
+
+/* The first n of them into r->sums. */
 static err_code measure(run *r, int64_t n, err *e) {
     const sae *s = r->state.learner.s;
     sparse_acts *f = &r->state.learner.f;
     fvu_reset(&r->sums);
     for (int64_t first = 0; first < n; first += r->plan.batch) {
         int64_t count = min64(r->plan.batch, n - first);
-        err_code rc = source_read_held_out(r->rows, r->c, first, count, r->x, e);
+        err_code rc = read_for_measuring(r, first, count, e);
         if (rc) return rc;
         normal_apply(r->c, &r->state.normal, r->x, count);
         rc = sae_encode(r->c, s, r->x, count, f, e);
@@ -71,7 +77,7 @@ static train_result result_of(const run *r) {
 }
 
 static err_code log_line(run *r, double lr, err *e) {
-    err_code rc = measure(r, r->plan.log_held_out, e);
+    err_code rc = measure(r, r->plan.log_rows, e);
     if (rc) return rc;
     train_result now = result_of(r);
     snprintf(r->note, sizeof r->note, "fvu %.4f l0 %.1f dead %.1f%%", now.fvu, now.l0, 100 * now.dead);
@@ -154,6 +160,7 @@ static err_code start(run *r, bool begun, err *e) {
     err_code rc;
     char *path = NULL;
     bool resumes = begun && checkpoint_exists(r->o->out);
+    if (!r->rows->n_held_out) ctx_log(r->c, LOG_WARNING, "no rows are held out: FVU and L0 are of rows that were trained on");
     TRY(allocate(r, e));
     /* the old checkpoint, the new one beside it, and the result */
     TRY(file_check_space(r->o->out, 3 * checkpoint_bytes(&r->plan.cfg), e));
@@ -198,7 +205,7 @@ static err_code finish(run *r, train_result *out, err *e) {
     err_code rc;
     double rate = result_of(r).rows_per_second;
     TRY(save(r, e));
-    TRY(measure(r, r->rows->n_held_out, e));
+    TRY(measure(r, r->rows->n_held_out ? r->rows->n_held_out : r->plan.log_rows, e));
     dead_find(&r->state.dead);
     *out = result_of(r);
     out->rows_per_second = rate;

@@ -9,7 +9,7 @@ static err_code reconstruct(splice *s, const ctx *c, const hook_rows *rows, err 
     err_code rc =
         mem_grow(&s->x_hat, &s->cap, (size_t)(rows->n_tokens * rows->d_model), sizeof *s->x_hat, "reconstruction", e);
     if (!rc) rc = sae_encode(c, s->sae, rows->x, rows->n_tokens, &s->acts, e);
-    if (!rc) rc = sae_decode(c, s->sae, &s->acts, s->x_hat, e);
+    if (!rc) rc = sae_reconstruct(c, s->sae, &s->acts, rows->x, s->x_hat, e);
     return rc;
 }
 
@@ -34,6 +34,8 @@ static err_code replace_rows(void *user, const ctx *c, const hook_rows *rows, er
 err_code splice_hook(splice *s, int64_t n_layers, model_hook *out, err *e) {
     if (!s->sae->cfg.hook_name[0])
         return err_set(e, ERR_MISMATCH, "the autoencoder does not say at which hook it was trained");
+    err_code rc = sae_check_autoencoder(s->sae, e);
+    if (rc) return rc;
     *out = (model_hook){.fn = replace_rows, .user = s};
     return hook_parse(s->sae->cfg.hook_name, n_layers, &out->at, e);
 }

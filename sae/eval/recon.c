@@ -21,6 +21,7 @@ static void statistic(const double *sums, double *values) {
 err_code recon_init(recon *r, const sae *s, int64_t n_groups, err *e) {
     *r = (recon){.sae = s};
     err_code rc;
+    TRY(sae_check_autoencoder(s, e));
     TRY(mem_new0(&r->fires, (size_t)s->cfg.d_sae, sizeof *r->fires, "counts of latents", e));
     TRY(mem_new0(&r->groups, (size_t)n_groups, sizeof *r->groups, "sums over documents", e));
     for (; r->n_groups < n_groups; r->n_groups++) TRY(fvu_init(&r->groups[r->n_groups], s->cfg.d_in, e));
@@ -59,7 +60,7 @@ err_code recon_add(const ctx *c, recon *r, const float *x, const int32_t *group,
     TRY(mem_grow(&r->x_hat, &r->cap_x_hat, (size_t)n, (size_t)d * sizeof *r->x_hat, "reconstruction", e));
     TRY(find_runs(r, group, n, &n_runs, e));
     TRY(sae_encode(c, r->sae, x, n, &r->acts, e));
-    TRY(sae_decode(c, r->sae, &r->acts, r->x_hat, e));
+    TRY(sae_reconstruct(c, r->sae, &r->acts, x, r->x_hat, e));
     for (int64_t i = 0; i < r->acts.indptr[n]; i++) r->fires[r->acts.indices[i]]++;
 #pragma omp parallel for num_threads(c->threads) schedule(dynamic)
     for (int64_t k = 0; k < n_runs; k++) { /* groups ascend, so each run is a group of its own */

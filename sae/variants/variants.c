@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* How to add one: variants.h. */
-const sae_variant *const sae_variants[] = {&sae_topk, &sae_standard, &sae_jumprelu};
+const sae_variant *const sae_variants[] = {&sae_topk, &sae_standard, &sae_jumprelu, &sae_gated, &sae_abstopk, &sae_groupmax};
 const int n_sae_variants = sizeof sae_variants / sizeof *sae_variants;
 
 err_code sae_variant_find(const char *name, const sae_variant **out, err *e) {

@@ -28,8 +28,11 @@ struct sae_variant {
     const char *help;
     const char *paper;
     bool uses_k, uses_threshold;
-    bool trains; /* sae/train can train it; else it only encodes and decodes */
+    bool uses_gate; /* b_gate and r_mag */
+    bool trains;    /* sae/train can train it; else it only encodes and decodes */
 
+    /* What more this variant asks of a configuration; may be NULL. */
+    err_code (*check)(const sae_config *cfg, err *e);
     /* Upper bound on the picks of a row between two scans, without the slack of math/sparse.h. */
     int64_t (*capacity)(const sae_config *cfg);
     /* Takes from scores[j] + b_enc[first + j], j in [0, n), n <= SAE_TILE_LATENTS. */
@@ -41,7 +44,7 @@ struct sae_variant {
 extern const sae_variant *const sae_variants[];
 extern const int n_sae_variants;
 
-extern const sae_variant sae_topk, sae_standard, sae_jumprelu;
+extern const sae_variant sae_topk, sae_standard, sae_jumprelu, sae_gated, sae_abstopk, sae_groupmax;
 
 /* ERR_UNSUPPORTED with the nearest name. */
 err_code sae_variant_find(const char *name, const sae_variant **out, err *e);

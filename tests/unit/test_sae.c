@@ -42,14 +42,21 @@ static void fits(void **state) {
     sae_free(s);
 }
 
-static sae *random_sae(const sae_variant *v, uint64_t seed) {
+enum { D = 5, N = 39, D_OUT = 4 }; /* 39 has a divisor, for groups */
+
+static sae *random_sae(const sae_config *more, uint64_t seed) {
     sae *s;
     err e = {0};
+    const sae_variant *v = more->variant;
     sae_config cfg = {.variant = v,
-                      .d_in = 5,
-                      .d_sae = 37,
+                      .d_in = D,
+                      .d_sae = N,
+                      .d_out = more->transcoder ? D_OUT : D,
+                      .transcoder = more->transcoder,
+                      .skip = more->skip,
+                      .norm = more->norm,
                       .k = v->uses_k ? 3 : 0,
-                      .apply_b_dec_to_input = true,
+                      .apply_b_dec_to_input = !more->transcoder,
                       .hook_name = "blocks.3.hook_resid_post",
                       .model_name = "a \"model\"",
                       .context = 256,
@@ -61,39 +68,82 @@ static sae *random_sae(const sae_variant *v, uint64_t seed) {
     const struct {
         float *values;
         int64_t n;
-    } parameters[] = {{s->W_enc, 37 * 5}, {s->W_dec, 37 * 5}, {s->b_enc, 37}, {s->b_dec, 5}, {s->threshold, 37}};
+    } parameters[] = {{s->W_enc, N * D},     {s->W_dec, N * cfg.d_out}, {s->b_enc, N},
+                      {s->b_dec, cfg.d_out}, {s->threshold, N},         {s->b_gate, N},
+                      {s->r_mag, N},         {s->W_skip, cfg.d_out * D}};
     rng r = rng_stream(seed, RNG_INIT, 0);
     for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++)
         for (int64_t j = 0; parameters[i].values && j < parameters[i].n; j++) parameters[i].values[j] = (float)rng_normal(&r);
     return s;
 }
 
-/* Every variant gets this by being in the table. Saving twice gives the same bytes. */
+static void assert_same(const float *a, const float *b, int64_t n) {
+    assert_int_equal(!a, !b);
+    if (a) assert_memory_equal(a, b, (size_t)n * sizeof *a);
+}
+
+/* Saving twice gives the same bytes. */
+static void check_comes_back(const sae_config *more, err_code (*save)(sae *s, const char *folder, err *e)) {
+    err e = {0};
+    char *dir = test_make_dir(), *folder, first[SHA256_HEX];
+    sae *s = random_sae(more, 5), *t;
+    assert_ok(path_join(dir, "new/folder", &folder, &e), &e);
+    assert_ok(save(s, folder, &e), &e);
+    memcpy(first, s->sha256, sizeof first);
+    assert_ok(save(s, folder, &e), &e);
+    assert_string_equal(s->sha256, first);
+    assert_ok(sae_load(folder, &t, &e), &e);
+    assert_memory_equal(&t->cfg, &s->cfg, sizeof t->cfg);
+    assert_same(t->W_enc, s->W_enc, N * D);
+    assert_same(t->W_dec, s->W_dec, N * s->cfg.d_out);
+    assert_same(t->b_enc, s->b_enc, N);
+    assert_same(t->b_dec, s->b_dec, s->cfg.d_out);
+    assert_same(t->threshold, s->threshold, N);
+    assert_same(t->b_gate, s->b_gate, N);
+    assert_same(t->r_mag, s->r_mag, N);
+    assert_same(t->W_skip, s->W_skip, s->cfg.d_out * D);
+    assert_string_equal(t->sha256, s->sha256);
+    sae_free(t);
+    sae_free(s);
+    free(folder);
+    test_remove_dir(dir);
+}
+
+/* Every variant gets this by being in the table. */
 static void saved_is_loaded_bit_for_bit(void **state) {
     (void)state;
-    err e = {0};
     for (int i = 0; i < n_sae_variants; i++) {
-        char *dir = test_make_dir(), *folder, first[SHA256_HEX];
-        sae *s = random_sae(sae_variants[i], (uint64_t)i), *t;
-        assert_ok(path_join(dir, "new/folder", &folder, &e), &e);
-        assert_ok(sae_save(s, folder, &e), &e);
-        memcpy(first, s->sha256, sizeof first);
-        assert_ok(sae_save(s, folder, &e), &e);
-        assert_string_equal(s->sha256, first);
-        assert_ok(sae_load(folder, &t, &e), &e);
-        assert_memory_equal(&t->cfg, &s->cfg, sizeof t->cfg);
-        assert_memory_equal(t->W_enc, s->W_enc, 37 * 5 * sizeof(float));
-        assert_memory_equal(t->W_dec, s->W_dec, 37 * 5 * sizeof(float));
-        assert_memory_equal(t->b_enc, s->b_enc, 37 * sizeof(float));
-        assert_memory_equal(t->b_dec, s->b_dec, 5 * sizeof(float));
-        assert_int_equal(!t->threshold, !s->threshold);
-        if (s->threshold) assert_memory_equal(t->threshold, s->threshold, 37 * sizeof(float));
-        assert_string_equal(t->sha256, s->sha256);
-        sae_free(t);
-        sae_free(s);
-        free(folder);
-        test_remove_dir(dir);
+        const sae_config more = {.variant = sae_variants[i]};
+        check_comes_back(&more, more.variant == &sae_groupmax ? sae_save_sparsify : sae_save);
     }
+    for (int i = 0; i < n_sae_norms; i++)
+        check_comes_back(&(sae_config){.variant = &sae_topk, .norm = &sae_norms[i]}, sae_save);
+    for (int skip = 0; skip < 2; skip++) {
+        check_comes_back(&(sae_config){.variant = &sae_standard, .transcoder = true, .skip = skip}, sae_save);
+        check_comes_back(&(sae_config){.variant = &sae_jumprelu, .transcoder = true, .skip = skip}, sae_save);
+    }
+    check_comes_back(&(sae_config){.variant = &sae_topk}, sae_save_sparsify);
+}
+
+static void what_a_format_cannot_hold_is_not_written(void **state) {
+    (void)state;
+    err e = {0};
+    char *dir = test_make_dir();
+    const struct {
+        sae_config more;
+        err_code (*save)(sae *s, const char *folder, err *e);
+    } wrong[] = {{{.variant = &sae_groupmax}, sae_save},
+                 {{.variant = &sae_topk, .transcoder = true}, sae_save},
+                 {{.variant = &sae_gated}, sae_save_sparsify},
+                 {{.variant = &sae_topk, .transcoder = true}, sae_save_sparsify}, /* its d_out is not its d_in */
+                 {{.variant = &sae_topk, .norm = &sae_norms[0]}, sae_save_sparsify}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        sae *s = random_sae(&wrong[i].more, 1), *t;
+        assert_int_equal(wrong[i].save(s, dir, &e), ERR_UNSUPPORTED);
+        assert_int_equal(sae_load(dir, &t, &e), ERR_FORMAT); /* nothing there */
+        sae_free(s);
+    }
+    test_remove_dir(dir);
 }
 
 /* With numpy's reader: W_enc comes as [d_in, d_sae]. Nothing to test with where the package is not installed. */
@@ -102,7 +152,7 @@ static void python_opens_what_we_save(void **state) {
     err e = {0};
     if (system("python3 -c 'import safetensors.numpy' 2>/dev/null") != 0) skip();
     char *dir = test_make_dir(), command[1024];
-    sae *s = random_sae(&sae_topk, 1);
+    sae *s = random_sae(&(sae_config){.variant = &sae_topk}, 1);
     assert_ok(sae_save(s, dir, &e), &e);
     snprintf(
         command, sizeof command,
@@ -110,10 +160,10 @@ static void python_opens_what_we_save(void **state) {
         "import json, safetensors.numpy as st\n"
         "t = st.load_file(\"%s/sae_weights.safetensors\")\n"
         "assert sorted(t) == [\"W_dec\", \"W_enc\", \"b_dec\", \"b_enc\"]\n"
-        "assert t[\"W_enc\"].shape == (5, 37) and t[\"W_dec\"].shape == (37, 5) and str(t[\"W_enc\"].dtype) == \"float32\"\n"
+        "assert t[\"W_enc\"].shape == (5, 39) and t[\"W_dec\"].shape == (39, 5) and str(t[\"W_enc\"].dtype) == \"float32\"\n"
         "assert t[\"W_enc\"][2, 9] == %.9g and t[\"W_dec\"][9, 2] == %.9g\n"
         "c = json.load(open(\"%s/cfg.json\"))\n"
-        "assert c[\"architecture\"] == \"topk\" and c[\"k\"] == 3 and c[\"d_sae\"] == 37\n"
+        "assert c[\"architecture\"] == \"topk\" and c[\"k\"] == 3 and c[\"d_sae\"] == 39\n"
         "'",
         dir, s->W_enc[9 * 5 + 2], s->W_dec[9 * 5 + 2], dir);
     assert_int_equal(system(command), 0);
@@ -162,8 +212,9 @@ static void survives_failing_allocations(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refuses_impossible_configurations), cmocka_unit_test(fits),
-        cmocka_unit_test(saved_is_loaded_bit_for_bit),       cmocka_unit_test(python_opens_what_we_save),
-        cmocka_unit_test(registry_knows_its_rows),           cmocka_unit_test(survives_failing_allocations),
+        cmocka_unit_test(saved_is_loaded_bit_for_bit),       cmocka_unit_test(what_a_format_cannot_hold_is_not_written),
+        cmocka_unit_test(python_opens_what_we_save),         cmocka_unit_test(registry_knows_its_rows),
+        cmocka_unit_test(survives_failing_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,6 +21,7 @@ static sae *random_sae(const sae_variant *variant, bool subtract) {
     for (int i = 0; i < N; i++) s->b_enc[i] = small(&r, 5);
     for (int j = 0; j < D; j++) s->b_dec[j] = small(&r, 2);
     for (int i = 0; s->threshold && i < N; i++) s->threshold[i] = small(&r, 20);
+    for (int i = 0; s->b_gate && i < N; i++) s->b_gate[i] = small(&r, 5), s->r_mag[i] = small(&r, 1) / 2;
     return s;
 }
 
@@ -32,18 +33,31 @@ static float *random_rows(int64_t rows) {
     return x;
 }
 
+/* How many of [first, end) go before i: larger keys, and equal ones of lower index. */
+static int64_t rank_of(const float *key, int i, int first, int end) {
+    int64_t rank = 0;
+    for (int j = first; j < end; j++) rank += key[j] > key[i] || (key[j] == key[i] && j < i);
+    return rank;
+}
+
 /* f [N] of one row */
 static void naive_encode(const sae *s, const float *x, float f[N]) {
-    float pre[N];
+    float pre[N], size[N];
+    const sae_variant *v = s->cfg.variant;
+    int group = s->cfg.k ? N / (int)s->cfg.k : 0;
     for (int i = 0; i < N; i++) {
-        pre[i] = s->b_enc[i];
-        for (int j = 0; j < D; j++) pre[i] += (x[j] - (s->cfg.apply_b_dec_to_input ? s->b_dec[j] : 0)) * s->W_enc[i * D + j];
+        float score = 0;
+        for (int j = 0; j < D; j++) score += (x[j] - (s->cfg.apply_b_dec_to_input ? s->b_dec[j] : 0)) * s->W_enc[i * D + j];
+        pre[i] = v == &sae_gated ? score * expf(s->r_mag[i]) + s->b_enc[i] : score + s->b_enc[i];
+        if (v == &sae_gated && score + s->b_gate[i] <= 0) pre[i] = 0;
+        size[i] = v == &sae_abstopk ? fabsf(pre[i]) : pre[i];
     }
     for (int i = 0; i < N; i++) {
-        bool fires = pre[i] > 0;
-        int64_t rank = 0;
-        for (int j = 0; s->cfg.variant->uses_k && j < N; j++) rank += pre[j] > pre[i] || (pre[j] == pre[i] && j < i);
-        if (s->cfg.variant->uses_k) fires = fires && rank < s->cfg.k;
+        bool fires = size[i] > 0;
+        if (v == &sae_groupmax)
+            fires = fires && rank_of(pre, i, i / group * group, (i / group + 1) * group) == 0;
+        else if (v->uses_k)
+            fires = fires && rank_of(size, i, 0, N) < s->cfg.k;
         if (s->threshold) fires = fires && pre[i] > s->threshold[i];
         f[i] = fires ? pre[i] : 0;
     }
@@ -118,6 +132,7 @@ static void decodes(void **state) {
         sparse_acts acts = {0};
         ctx c = test_ctx(3);
         err e = {0};
+        if (s->r_mag) memset(s->r_mag, 0, sizeof(float) * N); /* whole numbers stay whole */
         assert_ok(sae_encode(&c, s, x, ROWS, &acts, &e), &e);
         assert_ok(sae_decode(&c, s, &acts, x_hat, &e), &e);
         for (int64_t r = 0; r < ROWS; r++)
@@ -129,6 +144,7 @@ static void decodes(void **state) {
         memset(s->b_enc, 0, sizeof(float) * N);
         memset(s->W_enc, 0, sizeof(float) * N * D);
         if (s->threshold) memset(s->threshold, 0, sizeof(float) * N);
+        if (s->b_gate) memset(s->b_gate, 0, sizeof(float) * N);
         assert_ok(sae_encode(&c, s, x, 2, &acts, &e), &e); /* nothing is above 0: decode gives b_dec */
         assert_int_equal(acts.indptr[2], 0);
         assert_ok(sae_decode(&c, s, &acts, x_hat, &e), &e);

@@ -92,7 +92,7 @@ static void show_prompt(const finder *f, const cloze *k, int64_t asked, find_gat
     int64_t start = k->batch.start[k->batch.seq[asked]],
             from = asked + 1 - start > SHOWN_TOKENS ? asked + 1 - SHOWN_TOKENS : start;
     strbuf raw = STRBUF_INIT, text = STRBUF_INIT;
-    tokenizer_decode(model_tokenizer(f->model), k->batch.tokens + from, (size_t)(asked + 1 - from), false, &raw);
+    tokenizer_decode_part(model_tokenizer(f->model), k->batch.tokens + from, (size_t)(asked + 1 - from), false, &raw);
     text_add_printable(&text, raw.data, raw.len);
     size_t n = text.len < sizeof out->best_prompt ? text.len : text_whole_chars(text.data, sizeof out->best_prompt - 1);
     memcpy(out->best_prompt, text.data, n);

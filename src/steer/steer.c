@@ -104,7 +104,7 @@ static err_code judge_text(const runner *r, int64_t i, steer_text *t, err *e) {
     const token_ids *ids = &r->seqs[i].output;
     strbuf bytes = STRBUF_INIT, text = STRBUF_INIT;
     err_code rc;
-    tokenizer_decode(model_tokenizer(r->m), ids->ids, ids->len, false, &bytes);
+    tokenizer_decode_part(model_tokenizer(r->m), ids->ids, ids->len, false, &bytes);
     add_valid(&text, bytes.data, bytes.len);
     TRY(strbuf_check(&bytes, e));
     TRY(strbuf_check(&text, e));

@@ -2,28 +2,43 @@
 
 #include "core/mem.h"
 #include "core/names.h"
+#include "core/strbuf.h"
+#include "text/regex.h"
 
-#include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
-enum { PATTERNS_MAX = 4 };
-
-/* White space as Unicode has it (property White_Space). Not PCRE2's \s, which counts U+180E in. */
-#define SPACES   "\\t-\\r\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-#define SPACE    "[" SPACES "]"
-#define NO_SPACE "[^" SPACES "]"
+enum { PATTERNS_MAX = 6, STEPS_MAX = 32 };
 
 /* GPT-2's: contractions, words, numbers and other signs, each with a space before it; a run of spaces leaves its last one
  * to the word behind it. Radford et al. 2019, "Language models are unsupervised multitask learners". */
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACES "\\p{L}\\p{N}]+|" SPACE "+(?!" NO_SPACE ")|" SPACE "+"
 
+const char pretok_gpt2[] = GPT2;
+
 /* Llama 3's and its relatives': any sign may stand before a word, numbers in groups of at most `digits`. */
 #define LLAMA3(digits)                                                                                                       \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}" digits "| ?[^" SPACES                                \
     "\\p{L}\\p{N}]+[\\r\\n]*|" SPACE "*[\\r\\n]+|" SPACE "+(?!" NO_SPACE ")|" SPACE "+"
+
+/* DeepSeek's: letters with case as of Unicode 12, without Armenian small letters and some younger alphabets; from Samaritan to
+ * the ideographs, and Hangul. */
+#define CASED_LETTERS                                                                                                        \
+    "A-Za-z\\x{b5}\\x{c0}-\\x{d6}\\x{d8}-\\x{f6}\\x{f8}-\\x{1ba}\\x{1bc}-\\x{1bf}\\x{1c4}-\\x{293}\\x{295}-\\x{2af}"         \
+    "\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37b}-\\x{37d}\\x{37f}\\x{386}\\x{388}-\\x{38a}\\x{38c}\\x{38e}-\\x{3a1}"           \
+    "\\x{3a3}-\\x{3f5}\\x{3f7}-\\x{481}\\x{48a}-\\x{52f}\\x{531}-\\x{556}\\x{10a0}-\\x{10c5}\\x{13a0}-\\x{13f5}"             \
+    "\\x{13f8}-\\x{13fd}\\x{1c90}-\\x{1cba}\\x{1cbd}-\\x{1cbf}\\x{1d00}-\\x{1d2b}\\x{1d6b}-\\x{1d77}\\x{1d79}-\\x{1d9a}"     \
+    "\\x{1e00}-\\x{1f15}\\x{1f18}-\\x{1f1d}\\x{1f20}-\\x{1f45}\\x{1f48}-\\x{1f4d}\\x{1f50}-\\x{1f57}\\x{1f59}\\x{1f5b}"      \
+    "\\x{1f5d}\\x{1f5f}-\\x{1f7d}\\x{1f80}-\\x{1fb4}\\x{1fb6}-\\x{1fbc}\\x{1fbe}\\x{1fc2}-\\x{1fc4}\\x{1fc6}-\\x{1fcc}"      \
+    "\\x{1fd0}-\\x{1fd3}\\x{1fd6}-\\x{1fdb}\\x{1fe0}-\\x{1fec}\\x{1ff2}-\\x{1ff4}\\x{1ff6}-\\x{1ffc}\\x{2102}\\x{2107}"      \
+    "\\x{210a}-\\x{2113}\\x{2115}\\x{2119}-\\x{211d}\\x{2124}\\x{2126}\\x{2128}\\x{212a}-\\x{212d}\\x{212f}-\\x{2134}"       \
+    "\\x{2139}\\x{213c}-\\x{213f}\\x{2145}-\\x{2149}\\x{214e}\\x{2183}\\x{2184}\\x{2c00}-\\x{2c7b}\\x{2c7e}-\\x{2ce4}"       \
+    "\\x{2ceb}-\\x{2cee}\\x{2cf2}\\x{2cf3}\\x{a640}-\\x{a66d}\\x{a680}-\\x{a69b}\\x{a722}-\\x{a76f}\\x{a771}-\\x{a787}"      \
+    "\\x{a78b}-\\x{a78e}\\x{ab70}-\\x{abbf}\\x{fb00}-\\x{fb06}\\x{fb13}-\\x{fb17}\\x{ff21}-\\x{ff3a}\\x{ff41}-\\x{ff5a}"     \
+    "\\x{10400}-\\x{1044f}\\x{104b0}-\\x{104d3}\\x{104d8}-\\x{104fb}\\x{10c80}-\\x{10cb2}\\x{10cc0}-\\x{10cf2}"              \
+    "\\x{118a0}-\\x{118df}\\x{1e900}-\\x{1e943}"
+#define EASTERN "[\\x{800}-\\x{9fa5}\\x{ac00}-\\x{d7ff}]+"
+#define SIGNS   "[!-/:-~\\x{ff01}-\\x{ff0f}\\x{ff1a}-\\x{ff5e}\\x{2018}-\\x{201f}\\x{3000}-\\x{3002}]+"
 
 typedef struct pretok_row {
     const char *name; /* tokenizer.ggml.pre */
@@ -36,33 +51,75 @@ typedef struct pretok_row {
 static const pretok_row rows[] = {
     {.name = "gpt-2", .patterns = {GPT2}},
     {.name = "gpt2", .patterns = {GPT2}},
+    {.name = "mpt", .patterns = {GPT2}},
+    {.name = "olmo", .patterns = {GPT2}},
+    {.name = "gpt-neox", .patterns = {GPT2}},
     {.name = "smollm", .patterns = {"\\p{N}", GPT2}}, /* digits are cut off before anything else sees them */
     {.name = "starcoder", .patterns = {"\\p{N}", GPT2}},
     {.name = "refact", .patterns = {"\\p{N}", GPT2}},
+    {.name = "command-r", .patterns = {"\\p{N}", GPT2}},
     {.name = "llama-bpe", .patterns = {LLAMA3("{1,3}")}, .whole_pieces = true, .adds_bos = true},
+    {.name = "llama3", .patterns = {LLAMA3("{1,3}")}, .whole_pieces = true, .adds_bos = true},
+    {.name = "dbrx", .patterns = {LLAMA3("{1,3}")}}, /* also OLMo 2 */
     {.name = "qwen2", .patterns = {LLAMA3("")}},
+    {.name = "falcon", .patterns = {"[\\p{P}$+<=>^~|`]+", GPT2, "[0-9][0-9][0-9]"}},
+    {.name = "deepseek-llm",
+     .patterns = {"[\\r\\n]", SPACE "?[" CASED_LETTERS "]+", SPACE "?" SIGNS, SPACE "+\\z", EASTERN, "\\p{N}+"}},
+    {.name = "deepseek-coder", .patterns = {"[\\r\\n]", SPACE "?\\p{L}+", SPACE "?\\p{P}+", EASTERN, "\\p{N}"}},
     /* Files that do not know: what llama.cpp does with them. */
     {.name = "default", .patterns = {"[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}},
 };
 enum { N_ROWS = sizeof rows / sizeof *rows };
 
+typedef struct step {
+    pcre2_code *code; /* NULL: not a cut */
+    pretok_cut cut;
+    bool invert; /* what lies between matches counts as the matches */
+    char *prefix;
+    bool first_only;
+    char *for_space;
+} step;
+
 struct pretok {
-    const pretok_row *row;
+    const pretok_row *row; /* NULL: none of the table's */
+    step steps[STEPS_MAX];
     int n;
-    pcre2_code *codes[PATTERNS_MAX];
 };
 
-static err_code compile(const char *pattern, pcre2_code **out, err *e) {
-    int error;
-    PCRE2_SIZE at;
-    *out = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &error, &at, NULL);
-    if (!*out) {
-        char why[256] = "";
-        pcre2_get_error_message(error, (PCRE2_UCHAR *)why, sizeof why);
-        return err_set(e, ERR_FAILED, "PCRE2 cannot compile the pre-tokenizer: %s at offset %zu", why, at);
-    }
-    pcre2_jit_compile(*out, PCRE2_JIT_COMPLETE); /* only an optimisation: without JIT matching is slower */
+/* ---- life ---- */
+
+err_code pretok_new(pretok **out, err *e) { return mem_new0(out, 1, sizeof **out, "the pre-tokenizer", e); }
+
+static err_code new_step(pretok *p, step **out, err *e) {
+    if (p->n == STEPS_MAX) return err_set(e, ERR_UNSUPPORTED, "a pre-tokenizer of more than %d steps", STEPS_MAX);
+    *out = &p->steps[p->n++];
     return ERR_OK;
+}
+
+err_code pretok_add_cut(pretok *p, const char *pattern, pretok_cut cut, bool invert, err *e) {
+    step *s = NULL;
+    err_code rc = new_step(p, &s, e);
+    if (rc) return rc;
+    s->cut = cut;
+    s->invert = invert;
+    return regex_compile(pattern, &s->code, e);
+}
+
+err_code pretok_add_prefix(pretok *p, const char *prefix, bool first_only, err *e) {
+    step *s = NULL;
+    err_code rc = new_step(p, &s, e);
+    if (rc) return rc;
+    s->first_only = first_only;
+    s->prefix = strdup(prefix);
+    return s->prefix ? ERR_OK : err_nomem(e, "the pre-tokenizer", strlen(prefix));
+}
+
+err_code pretok_add_replace_spaces(pretok *p, const char *with, err *e) {
+    step *s = NULL;
+    err_code rc = new_step(p, &s, e);
+    if (rc) return rc;
+    s->for_space = strdup(with);
+    return s->for_space ? ERR_OK : err_nomem(e, "the pre-tokenizer", strlen(with));
 }
 
 err_code pretok_open(const char *name, pretok **out, err *e) {
@@ -70,12 +127,11 @@ err_code pretok_open(const char *name, pretok **out, err *e) {
     int i = names_find(name, rows, N_ROWS, sizeof *rows);
     if (i < 0) return names_unknown(e, ERR_UNSUPPORTED, "pre-tokenizer", name, rows, N_ROWS, sizeof *rows);
     pretok *p;
-    err_code rc = mem_new0(&p, 1, sizeof *p, "the pre-tokenizer", e);
+    err_code rc = pretok_new(&p, e);
     if (rc) return rc;
     p->row = &rows[i];
-    for (p->n = 0; p->n < PATTERNS_MAX && p->row->patterns[p->n]; p->n++)
-        TRY(compile(p->row->patterns[p->n], &p->codes[p->n], e));
-done:
+    for (int k = 0; k < PATTERNS_MAX && p->row->patterns[k] && !rc; k++)
+        rc = pretok_add_cut(p, p->row->patterns[k], CUT_ISOLATED, false, e);
     if (rc)
         pretok_close(p);
     else
@@ -85,7 +141,11 @@ done:
 
 void pretok_close(pretok *p) {
     if (!p) return;
-    for (int i = 0; i < PATTERNS_MAX; i++) pcre2_code_free(p->codes[i]);
+    for (int i = 0; i < p->n; i++) {
+        pcre2_code_free(p->steps[i].code);
+        free(p->steps[i].prefix);
+        free(p->steps[i].for_space);
+    }
     free(p);
 }
 
@@ -93,35 +153,101 @@ const char *pretok_name(const pretok *p) { return p->row->name; }
 bool pretok_whole_pieces(const pretok *p) { return p->row->whole_pieces; }
 bool pretok_adds_bos(const pretok *p) { return p->row->adds_bos; }
 
+/* ---- cutting ---- */
+
 typedef struct splitting {
     const pretok *p;
-    pcre2_match_data *match;
+    bool first; /* nothing of the text has been seen yet */
     pretok_piece piece;
     void *user;
 } splitting;
 
-/* Cuts text by pattern `level`, and what that leaves by the ones behind it. */
-static err_code split(const splitting *s, int level, const char *text, size_t n, err *e) {
-    if (level == s->p->n) return n ? s->piece(s->user, text, n, e) : ERR_OK;
+/* A range that may still grow: joined to its neighbour, or not, when that is known. */
+typedef struct cutting {
+    const char *text;
+    size_t from, to;
+    bool open, is_match;
+} cutting;
+
+static err_code split(splitting *s, int level, const char *text, size_t n, err *e);
+
+static err_code flush(splitting *s, int level, cutting *c, err *e) {
+    bool open = c->open && c->to > c->from;
+    c->open = false;
+    return open ? split(s, level + 1, c->text + c->from, c->to - c->from, e) : ERR_OK;
+}
+
+/* Takes the next range of the piece, a match or what lies between two. */
+static err_code add_range(splitting *s, int level, cutting *c, size_t from, size_t to, bool is_match, err *e) {
+    const step *what = &s->p->steps[level];
+    if (from == to) return ERR_OK;
+    if (what->invert) is_match = !is_match;
+    bool joins = false;
+    switch (what->cut) {
+    case CUT_ISOLATED: break;
+    case CUT_REMOVED:
+        if (is_match) return ERR_OK;
+        break;
+    case CUT_WITH_PREVIOUS: joins = c->open && is_match && !c->is_match; break;
+    case CUT_WITH_NEXT: joins = c->open && !is_match && c->is_match; break;
+    case CUT_CONTIGUOUS: joins = c->open && is_match == c->is_match; break;
+    }
+    err_code rc = joins ? ERR_OK : flush(s, level, c, e);
+    if (rc) return rc;
+    *c = (cutting){.text = c->text, .from = joins ? c->from : from, .to = to, .open = true, .is_match = is_match};
+    return ERR_OK;
+}
+
+static err_code cut(splitting *s, int level, const char *text, size_t n, err *e) {
+    regex_search search;
+    cutting c = {.text = text};
+    size_t at = 0, from, to;
     err_code rc = ERR_OK;
-    for (size_t at = 0; at < n && !rc;) {
-        int found = pcre2_match(s->p->codes[level], (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK, s->match, NULL);
-        if (found == PCRE2_ERROR_NOMATCH) return split(s, level + 1, text + at, n - at, e);
-        if (found < 0) return err_set(e, ERR_FAILED, "PCRE2 gave up on a text of %zu bytes (error %d)", n, found);
-        const PCRE2_SIZE *range = pcre2_get_ovector_pointer(s->match);
-        size_t from = range[0], to = range[1];
-        assert(to > from); /* no pattern of the table matches nothing */
-        rc = split(s, level + 1, text + at, from - at, e);
-        if (!rc) rc = split(s, level + 1, text + from, to - from, e);
+    TRY(regex_search_init(&search, s->p->steps[level].code, text, n, e));
+    while (at < n && regex_search_next(&search, at, &from, &to, &rc, e)) {
+        TRY(add_range(s, level, &c, at, from, false, e));
+        TRY(add_range(s, level, &c, from, to, true, e));
         at = to;
     }
+    if (rc) goto done;
+    TRY(add_range(s, level, &c, at, n, false, e));
+    rc = flush(s, level, &c, e);
+done:
+    regex_search_release(&search);
     return rc;
 }
 
-err_code pretok_split(const pretok *p, const char *text, size_t n, pretok_piece piece, void *user, err *e) {
-    splitting s = {.p = p, .match = pcre2_match_data_create(1, NULL), .piece = piece, .user = user};
-    if (!s.match) return err_nomem(e, "a match", sizeof(PCRE2_SIZE));
-    err_code rc = split(&s, 0, text, n, e);
-    pcre2_match_data_free(s.match);
+static err_code rewrite(splitting *s, int level, const char *text, size_t n, err *e) {
+    const step *what = &s->p->steps[level];
+    strbuf piece = STRBUF_INIT;
+    if (what->prefix) {
+        size_t n_prefix = strlen(what->prefix);
+        bool has_it = n >= n_prefix && !memcmp(text, what->prefix, n_prefix);
+        if (!has_it && (s->first || !what->first_only)) strbuf_add_str(&piece, what->prefix);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (what->for_space && text[i] == ' ')
+            strbuf_add_str(&piece, what->for_space);
+        else
+            strbuf_add_char(&piece, text[i]);
+    }
+    err_code rc = strbuf_check(&piece, e);
+    if (!rc) rc = split(s, level + 1, piece.data, piece.len, e);
+    strbuf_release(&piece);
     return rc;
+}
+
+/* Applies step `level` to text, and the ones behind it to what that leaves. */
+static err_code split(splitting *s, int level, const char *text, size_t n, err *e) {
+    if (!n) return ERR_OK;
+    if (!s->p || level == s->p->n) {
+        s->first = false;
+        return s->piece(s->user, text, n, e);
+    }
+    return s->p->steps[level].code ? cut(s, level, text, n, e) : rewrite(s, level, text, n, e);
+}
+
+err_code pretok_split(const pretok *p, const char *text, size_t n, bool first, pretok_piece piece, void *user, err *e) {
+    splitting s = {.p = p, .first = first, .piece = piece, .user = user};
+    return split(&s, 0, text, n, e);
 }

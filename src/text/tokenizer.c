@@ -1,27 +1,20 @@
 #include "text/tokenizer.h"
 
 #include "core/mem.h"
-#include "core/names.h"
+#include "text/folder.h"
 #include "text/kinds.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* How to add one: a file that fills a tokenizer_kind_row, its declaration in kinds.h, a row here, token ids of another
- * program in tests/golden/tokenizers. */
-static const struct {
-    const char *name; /* tokenizer.ggml.model */
-    const tokenizer_kind_row *row;
-} kinds[] = {
-    {"gpt2", &tokenizer_bpe},
-};
-enum { N_KINDS = sizeof kinds / sizeof *kinds };
-
 struct tokenizer {
     const tokenizer_kind_row *kind;
     void *state; /* the kind's */
     vocab v;
+    normalizer *normalizer;
+    pretok *pretok;
+    space_prefix prefix;
     int64_t bos, eos, eot;
     bool adds_bos;
     char *label;
@@ -30,38 +23,18 @@ struct tokenizer {
 
 /* ---- life ---- */
 
-static err_code find_kind(const weights *w, const tokenizer_kind_row **out, err *e) {
-    char *name = NULL;
-    err_code rc = weights_meta_string(w, "tokenizer.ggml.model", &name, e);
-    if (rc) return rc;
-    int i = names_find(name, kinds, N_KINDS, sizeof *kinds);
-    if (i < 0)
-        rc = names_unknown(e, ERR_UNSUPPORTED, "tokenizer", name, kinds, N_KINDS, sizeof *kinds);
-    else
-        *out = kinds[i].row;
-    free(name);
-    return rc;
-}
-
-static err_code read_special_id(const weights *w, const char *key, int64_t n_tokens, int64_t *out, err *e) {
-    err_code rc = weights_meta_int_or(w, key, -1, out, e);
-    if (rc) return rc;
-    if (*out < -1 || *out >= n_tokens)
-        return err_set(e, ERR_FORMAT, "metadata %s: token %lld, but the vocabulary has %lld", key, (long long)*out,
-                       (long long)n_tokens);
-    return ERR_OK;
-}
-
 /* Over the pieces and merges as the file spells them, a NUL behind each. */
-static err_code hash_metadata(const weights *w, char out[SHA256_HEX], err *e) {
-    static const char *const keys[] = {"tokenizer.ggml.tokens", "tokenizer.ggml.merges"};
+static err_code hash_definition(const tokenizer_def *d, char out[SHA256_HEX], err *e) {
     strbuf all = STRBUF_INIT;
-    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
-        const meta_value *v = weights_meta(w, keys[k]);
-        for (int64_t i = 0; v && v->kind == META_ARRAY && v->array.kind == META_STRING && i < v->array.count; i++) {
-            strbuf_add(&all, v->array.items[i].string.bytes, v->array.items[i].string.len);
-            strbuf_add_char(&all, '\0');
-        }
+    for (int64_t i = 0; i < d->n_pieces; i++) {
+        strbuf_add(&all, d->pieces[i].bytes, d->pieces[i].n);
+        strbuf_add_char(&all, '\0');
+    }
+    for (int64_t i = 0; i < d->n_merges; i++) {
+        strbuf_add(&all, d->merges[i].left, d->merges[i].n_left);
+        strbuf_add_char(&all, ' ');
+        strbuf_add(&all, d->merges[i].right, d->merges[i].n_right);
+        strbuf_add_char(&all, '\0');
     }
     err_code rc = strbuf_check(&all, e);
     if (!rc) bytes_sha256(all.data, all.len, out);
@@ -69,41 +42,86 @@ static err_code hash_metadata(const weights *w, char out[SHA256_HEX], err *e) {
     return rc;
 }
 
-static err_code make_label(tokenizer *t, err *e) {
+static err_code make_label(const tokenizer_def *d, char **out, err *e) {
     strbuf label = STRBUF_INIT;
-    strbuf_addf(&label, "%s, pre-tokenizer %s", t->kind->label, t->kind->pretok(t->state));
-    t->label = strbuf_detach(&label);
+    strbuf_add_str(&label, d->kind->label);
+    if (d->pretok_name)
+        strbuf_addf(&label, ", pre-tokenizer %s", d->pretok_name);
+    else
+        strbuf_addf(&label, ", from %s", d->source);
+    *out = strbuf_detach(&label);
     strbuf_release(&label);
-    return t->label ? ERR_OK : err_nomem(e, "the tokenizer", 64);
+    return *out ? ERR_OK : err_nomem(e, "the tokenizer", 64);
 }
 
-err_code tokenizer_open(const weights *w, tokenizer **out, err *e) {
+err_code tokenizer_build(tokenizer_def *d, tokenizer **out, err *e) {
     *out = NULL;
     tokenizer *t;
     err_code rc = mem_new0(&t, 1, sizeof *t, "the tokenizer", e);
     if (rc) return rc;
-    TRY(find_kind(w, &t->kind, e));
-    TRY(vocab_open(w, t->kind->spelling, &t->v, e));
-    TRY(t->kind->open(w, &t->v, &t->state, e));
-    TRY(read_special_id(w, "tokenizer.ggml.bos_token_id", t->v.n, &t->bos, e));
-    TRY(read_special_id(w, "tokenizer.ggml.eos_token_id", t->v.n, &t->eos, e));
-    TRY(read_special_id(w, "tokenizer.ggml.eot_token_id", t->v.n, &t->eot, e));
-    TRY(weights_meta_bool_or(w, "tokenizer.ggml.add_bos_token", t->kind->adds_bos(t->state), &t->adds_bos, e));
-    t->adds_bos = t->adds_bos && t->bos >= 0;
-    TRY(hash_metadata(w, t->sha256, e));
-    TRY(make_label(t, e));
+    TRY(vocab_open(d, &t->v, e));
+    t->kind = d->kind;
+    TRY(t->kind->open(d, &t->v, &t->state, e));
+    TRY(hash_definition(d, t->sha256, e));
+    TRY(make_label(d, &t->label, e));
+    t->prefix = d->prefix;
+    t->bos = d->bos;
+    t->eos = d->eos;
+    t->eot = d->eot;
+    t->adds_bos = d->adds_bos && d->bos >= 0;
+    t->normalizer = d->normalizer;
+    t->pretok = d->pretok;
+    d->normalizer = NULL;
+    d->pretok = NULL;
 done:
-    if (rc) {
+    if (rc)
         tokenizer_close(t);
-        return err_prefix(e, rc, "%s", weights_path(w));
-    }
-    *out = t;
-    return ERR_OK;
+    else
+        *out = t;
+    return rc;
+}
+
+/* w: NULL, or the weights in that folder. */
+static err_code read_folder(const weights *w, const char *folder, tokenizer_def *d, err *e) {
+    if (model_folder_has(folder, "tokenizer.json")) return definition_from_json(w, folder, d, e);
+    if (model_folder_has(folder, "tokenizer.model")) return definition_from_sentencepiece(w, folder, d, e);
+    return err_set(e, ERR_FORMAT,
+                   "no tokenizer: neither metadata tokenizer.ggml.model nor tokenizer.json or tokenizer.model");
+}
+
+/* Metadata first; a folder, or a file in one, may have the tokenizer beside it. */
+static err_code read_definition(const weights *w, tokenizer_def *d, err *e) {
+    char *folder = NULL;
+    if (weights_meta(w, "tokenizer.ggml.model")) return definition_from_gguf(w, d, e);
+    err_code rc = model_folder(w, &folder, e);
+    if (!rc) rc = read_folder(w, folder, d, e);
+    free(folder);
+    return rc;
+}
+
+err_code tokenizer_open(const weights *w, tokenizer **out, err *e) {
+    tokenizer_def d = TOKENIZER_DEF_EMPTY;
+    *out = NULL;
+    err_code rc = read_definition(w, &d, e);
+    if (!rc) rc = tokenizer_build(&d, out, e);
+    definition_release(&d);
+    return rc ? err_prefix(e, rc, "%s", weights_path(w)) : ERR_OK;
+}
+
+err_code tokenizer_open_folder(const char *folder, tokenizer **out, err *e) {
+    tokenizer_def d = TOKENIZER_DEF_EMPTY;
+    *out = NULL;
+    err_code rc = read_folder(NULL, folder, &d, e);
+    if (!rc) rc = tokenizer_build(&d, out, e);
+    definition_release(&d);
+    return rc ? err_prefix(e, rc, "%s", folder) : ERR_OK;
 }
 
 void tokenizer_close(tokenizer *t) {
     if (!t) return;
     if (t->kind) t->kind->close(t->state);
+    normalizer_free(t->normalizer);
+    pretok_close(t->pretok);
     vocab_release(&t->v);
     free(t->label);
     free(t);
@@ -124,7 +142,8 @@ bool tokenizer_is_special(const tokenizer *t, uint32_t id) {
 }
 
 bool tokenizer_ends_text(const tokenizer *t, uint32_t id) {
-    static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "<|end|>"};
+    static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>", "<|im_end|>",   "<|eot_id|>",
+                                        "<|end|>",       "<end_of_turn>",   "<|endofturn|>"};
     if ((int64_t)id == t->eos || (int64_t)id == t->eot) return true;
     if (!tokenizer_is_special(t, id)) return false;
     size_t n;
@@ -142,29 +161,58 @@ err_code token_ids_add(token_ids *out, uint32_t id, err *e) {
     return rc;
 }
 
-/* Length of the text before the next marked piece, whose id goes to *marked: NO_TOKEN at the end of text. */
-static size_t plain_length(const tokenizer *t, const char *text, size_t n, bool control, uint32_t *marked) {
-    *marked = NO_TOKEN;
-    for (size_t i = 0; i < n; i++)
-        if ((*marked = vocab_marked_at(&t->v, text + i, n - i, control)) != NO_TOKEN) return i;
-    return n;
+typedef struct encoding {
+    const tokenizer *t;
+    bool control; /* control tokens written in the text count */
+    kind_scratch scratch;
+    strbuf normal;
+    token_ids *out;
+} encoding;
+
+static err_code encode_piece(void *user, const char *piece, size_t n, err *e) {
+    encoding *x = user;
+    return x->t->kind->encode(x->t->state, &x->scratch, piece, n, x->out, e);
+}
+
+/* A text without marked pieces. A byte that is not UTF-8 is a piece of its own, and PCRE2 never sees it. */
+static err_code encode_plain(encoding *x, const char *text, size_t n, bool first, err *e) {
+    err_code rc = ERR_OK;
+    for (size_t at = 0; at < n && !rc;) {
+        size_t whole = utf8_prefix(text + at, n - at);
+        if (whole) rc = pretok_split(x->t->pretok, text + at, whole, first && !at, encode_piece, x, e);
+        at += whole;
+        if (at < n && !rc) rc = encode_piece(x, text + at++, 1, e);
+    }
+    return rc;
+}
+
+/* Calls `plain` for what lies between the marked pieces of text and adds their ids. */
+static err_code between_marks(encoding *x, const mark_index *index, const char *text, size_t n, bool first,
+                              err_code (*plain)(encoding *x, const char *text, size_t n, bool first, err *e), err *e) {
+    for (size_t at = 0; at < n;) {
+        mark m = vocab_next_mark(&x->t->v, index, text, n, at, x->control);
+        err_code rc = m.from > at ? plain(x, text + at, m.from - at, first && !at, e) : ERR_OK;
+        if (!rc && m.id != NO_TOKEN) rc = token_ids_add(x->out, m.id, e);
+        if (rc) return rc;
+        at = m.to;
+    }
+    return ERR_OK;
+}
+
+static err_code encode_section(encoding *x, const char *text, size_t n, bool first, err *e) {
+    if (!x->t->normalizer) return between_marks(x, &x->t->v.normalized, text, n, first, encode_plain, e);
+    strbuf_reset(&x->normal);
+    err_code rc = normalizer_apply(x->t->normalizer, text, n, &x->normal, e);
+    return rc ? rc : between_marks(x, &x->t->v.normalized, x->normal.data, x->normal.len, first, encode_plain, e);
 }
 
 err_code tokenizer_encode(const tokenizer *t, const char *text, size_t len, const tokenize_opts *o, token_ids *out, err *e) {
+    encoding x = {.t = t, .control = o->parse_special, .normal = STRBUF_INIT, .out = out};
     err_code rc = ERR_OK;
-    if (o->add_bos && t->adds_bos) TRY(token_ids_add(out, (uint32_t)t->bos, e));
-    for (size_t at = 0; at < len;) {
-        uint32_t marked;
-        size_t plain = plain_length(t, text + at, len - at, o->parse_special, &marked);
-        TRY(t->kind->encode(t->state, text + at, plain, out, e));
-        at += plain;
-        if (marked == NO_TOKEN) break;
-        TRY(token_ids_add(out, marked, e));
-        size_t n;
-        vocab_piece(&t->v, marked, &n);
-        at += n;
-    }
-done:
+    if (o->add_bos && t->adds_bos) rc = token_ids_add(out, (uint32_t)t->bos, e);
+    if (!rc) rc = between_marks(&x, &t->v.raw, text, len, true, encode_section, e);
+    for (size_t i = 0; i < sizeof x.scratch.data / sizeof *x.scratch.data; i++) free(x.scratch.data[i]);
+    strbuf_release(&x.normal);
     return rc;
 }
 
@@ -172,14 +220,39 @@ done:
 
 const char *tokenizer_piece(const tokenizer *t, uint32_t id, size_t *len) {
     assert(id < t->v.n);
-    return vocab_piece(&t->v, id, len);
+    return string_at(&t->v.texts, id, len);
 }
 
-void tokenizer_decode(const tokenizer *t, const uint32_t *ids, size_t n, bool keep_special, strbuf *out) {
+void tokenizer_decode_part(const tokenizer *t, const uint32_t *ids, size_t n, bool keep_special, strbuf *out) {
     for (size_t i = 0; i < n; i++) {
         if (tokenizer_is_special(t, ids[i]) && !keep_special) continue;
         size_t len;
         const char *piece = tokenizer_piece(t, ids[i], &len);
         strbuf_add(out, piece, len);
+    }
+}
+
+/* Encoding puts its space in front of the text, and of what stands behind a token that was found in the raw text. */
+static bool begins_section(const tokenizer *t, uint32_t id) {
+    uint8_t type = t->v.types[id];
+    return (type == TOKEN_CONTROL || type == TOKEN_USER_DEFINED) && !(t->v.marks[id] & MARK_NORMALIZED);
+}
+
+void tokenizer_decode(const tokenizer *t, const uint32_t *ids, size_t n, bool keep_special, strbuf *out) {
+    bool begins = t->prefix != PREFIX_NEVER;
+    for (size_t i = 0; i < n; i++) {
+        size_t len;
+        const char *piece = tokenizer_piece(t, ids[i], &len);
+        if (begins_section(t, ids[i])) {
+            tokenizer_decode_part(t, &ids[i], 1, keep_special, out);
+            begins = t->prefix == PREFIX_ALWAYS || (t->prefix == PREFIX_FIRST && begins && (int64_t)ids[i] == t->bos);
+            continue;
+        }
+        bool takes_space = begins && len && piece[0] == ' ';
+        if (takes_space)
+            strbuf_add(out, piece + 1, len - 1);
+        else
+            tokenizer_decode_part(t, &ids[i], 1, keep_special, out);
+        begins = false;
     }
 }

@@ -1,9 +1,9 @@
 /* tokenizer.h — text to token ids and back.
  *
- * Texts are byte strings; ids index the model's vocabulary. encode(text) then decode gives the text back byte for byte.
- * Byte-level BPE: Sennrich et al. 2016 over GPT-2's byte alphabet; pre-tokenizer patterns are PCRE2 (pretok.c, a table by
- * the GGUF name in tokenizer.ggml.pre).
- * Threads: const tokenizer may be shared. Errors: ERR_FORMAT, ERR_UNSUPPORTED (names the unknown kind), ERR_NOMEM.
+ * Texts are byte strings; ids index the model's vocabulary. What a vocabulary can hold, encode and decode give back byte for
+ * byte (README.md says what some cannot). Tokenizers come from GGUF metadata, or from tokenizer.json (Hugging Face) or
+ * tokenizer.model (SentencePiece) in the model's folder: BPE over bytes or characters, SentencePiece's BPE, unigram.
+ * Threads: const tokenizer may be shared. Errors: ERR_FORMAT, ERR_UNSUPPORTED (names what is not known), ERR_NOMEM.
  */
 #ifndef TEXT_TOKENIZER_H
 #define TEXT_TOKENIZER_H
@@ -16,9 +16,12 @@
 typedef struct tokenizer tokenizer;
 
 err_code tokenizer_open(const weights *w, tokenizer **out, err *e);
+/* The tokenizer of a folder alone: tokenizer.json or tokenizer.model in it. */
+err_code tokenizer_open_folder(const char *folder, tokenizer **out, err *e);
+
 void tokenizer_close(tokenizer *t); /* accepts NULL */
 
-const char *tokenizer_kind(const tokenizer *t); /* "byte-level BPE, pre-tokenizer smollm" */
+const char *tokenizer_kind(const tokenizer *t); /* "byte-level BPE, pre-tokenizer smollm", "unigram, from tokenizer.json" */
 int64_t tokenizer_size(const tokenizer *t);
 const char *tokenizer_sha256(const tokenizer *t); /* hex, over the pieces and merges in order */
 
@@ -49,8 +52,11 @@ err_code tokenizer_encode(const tokenizer *t, const char *text, size_t len, cons
 /* The bytes of one token as they stand in text (special tokens: their name). Borrowed from the tokenizer. */
 const char *tokenizer_piece(const tokenizer *t, uint32_t id, size_t *len);
 
-/* Appends the bytes of ids; special tokens are left out unless keep_special. */
+/* Appends the text that ids encode; special tokens are left out unless keep_special. A space that encoding puts in front is
+ * taken away: ids begin a text. For ids that continue one (generated tokens, windows) use the second form, which appends
+ * their pieces and nothing else. */
 void tokenizer_decode(const tokenizer *t, const uint32_t *ids, size_t n, bool keep_special, strbuf *out);
+void tokenizer_decode_part(const tokenizer *t, const uint32_t *ids, size_t n, bool keep_special, strbuf *out);
 
 /* Appends bytes to out as valid UTF-8: what is no UTF-8 becomes <0xE6>. For showing pieces and windows. */
 void text_add_printable(strbuf *out, const char *bytes, size_t n);

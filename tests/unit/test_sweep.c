@@ -120,7 +120,7 @@ err_code tokenizer_encode(const tokenizer *t, const char *text, size_t len, cons
     return rc;
 }
 
-void tokenizer_decode(const tokenizer *t, const uint32_t *ids, size_t n, bool keep_special, strbuf *out) {
+void tokenizer_decode_part(const tokenizer *t, const uint32_t *ids, size_t n, bool keep_special, strbuf *out) {
     (void)t, (void)keep_special;
     for (size_t i = 0; i < n; i++) strbuf_add_char(out, (char)ids[i]);
 }

@@ -1,0 +1,37 @@
+/* Gemma 3's ids for 76 texts against the SentencePiece library's (the fixture), special tokens parsed and not; decoding gives the
+ * texts back. The file is $SAE_TEST_GEMMA, or in ~/.cache/sae; its licence forbids to bundle it. */
+#include "support/test.h"
+#include "support/tokens.h"
+
+#include "core/file.h"
+
+static char path[4096];
+
+static void ids_are_sentencepieces(void **state) {
+    (void)state;
+    err e = {0};
+    weights *w;
+    tokenizer *t;
+    char *name = test_fixture("tokenizers/gemma3_tokens.json");
+    json_t *cases = json_load_file(name, 0, NULL);
+    assert_int_equal(json_array_size(cases), 76);
+    assert_ok(weights_open(path, &w, &e), &e);
+    assert_ok(tokenizer_open(w, &t, &e), &e);
+    tokens_check_cases(t, cases, true);
+    tokenizer_close(t);
+    weights_close(w);
+    json_decref(cases);
+    free(name);
+}
+
+int main(void) {
+    const char *given = getenv("SAE_TEST_GEMMA"), *home = getenv("HOME");
+    snprintf(path, sizeof path, "%s%s",
+             given  ? given
+             : home ? home
+                    : "",
+             given ? "" : "/.cache/sae/gemma-3-270m-q4_k_m.gguf");
+    if (!file_exists(path)) return TEST_SKIP;
+    const struct CMUnitTest tests[] = {cmocka_unit_test(ids_are_sentencepieces)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

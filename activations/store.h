@@ -6,8 +6,8 @@
  *   /hooks/<hook_name>/activations float16|bfloat16|float32 [n_rows, d_model], chunks of 4096 rows, no filter
  *   /progress/<hook_name> uint8 [n_chunks]  1 = that chunk is complete and on disk
  *   attributes on /: format "sae.activations", version, model_name, model_sha256, architecture, tokenizer_sha256, context,
- *   bos, skip_first, tool_version, command; on each hook: hook_name, layer, d_model, dtype, and once complete row_mean (a
- *   dataset beside it), mean_norm, rms.
+ *   bos, skip_first, corpus_hash, model_path, tool_version, command; on each hook: hook_name, layer, d_model, dtype, mean_norm
+ *   and rms; beside its activations a dataset row_mean. The last three are NaN until the hook is complete.
  *
  * All sizes are known before the first row: everything is created and its space reserved up front, then chunks are filled in
  * place and marked complete after a sync. No HDF5 metadata changes while rows are written, so a killed writer leaves a file
@@ -17,10 +17,9 @@
 #ifndef ACTIVATIONS_STORE_H
 #define ACTIVATIONS_STORE_H
 
+#include "activations/dtype.h"
 #include "activations/tokens.h"
 #include "model/hooks.h"
-
-typedef enum store_dtype { STORE_F16, STORE_BF16, STORE_F32 } store_dtype;
 
 enum { STORE_CHUNK_ROWS = 4096, STORE_HOOKS_MAX = 64 };
 
@@ -29,8 +28,8 @@ typedef struct store_hook {
     int layer;
     int64_t d_model;
     store_dtype dtype;
-    int64_t rows_done; /* rows in complete chunks */
-    double mean_norm, rms; /* over all rows, NAN until the hook is complete */
+    int64_t rows_done;     /* rows in complete chunks */
+    double mean_norm, rms; /* over all rows: mean length, root mean square of a number; NAN until the hook is finished */
 } store_hook;
 
 /* What the file says of itself; strings are borrowed from the store. */
@@ -46,30 +45,39 @@ typedef struct store_info {
 
 typedef struct store store;
 
-/* ---- writing ---- */
+/* ---- writing: on a store from store_create ---- */
 
-/* Creates path for this corpus, or opens it to continue when it was made for exactly the same info, corpus and hooks
- * (ERR_MISMATCH names the first difference otherwise). info gives everything but n_* and rows_done. row_token [n_rows]. */
-err_code store_create(const char *path, const store_info *info, const token_corpus *k, const uint64_t *row_token, int64_t n_rows,
-                      const tokenizer *t, store **out, err *e);
+/* Creates path for this corpus, or opens it to continue when it was made for the same model, tokenizer, options, corpus and
+ * hooks (ERR_MISMATCH names the first difference otherwise; a hook that was made bfloat16 continues as such where float16 is
+ * asked for). info gives everything but n_* and rows_done; its hooks keep their order. row_token [n_rows], n_rows > 0.
+ * ERR_NOSPACE comes before anything is at path. ERR_FAILED: another process is writing it. */
+err_code store_create(const char *path, const store_info *info, const token_corpus *k, const uint64_t *row_token,
+                      int64_t n_rows, const tokenizer *t, store **out, err *e);
 
 bool store_chunk_done(const store *s, int hook, int64_t chunk);
 
-/* Writes a whole chunk (its rows as float32; converted here), syncs, marks it. ERR_RANGE-like overflow of float16: ERR_FORMAT. */
-err_code store_write_chunk(store *s, const ctx *c, int hook, int64_t chunk, const float *x /* [rows in chunk, d_model] */, err *e);
+/* Writes a whole chunk (its rows as float32; converted here), syncs, marks it, syncs. ERR_FORMAT: the dtype cannot hold it. */
+err_code store_write_chunk(store *s, const ctx *c, int hook, int64_t chunk, const float *x /* [rows in chunk, d_model] */,
+                           err *e);
+
+/* Begins a hook again with another dtype: the file is laid out anew beside itself, what the other hooks have is copied, and it
+ * takes the old one's place at once. The arguments are those of store_create. */
+err_code store_restart_hook(store *s, int hook, store_dtype wanted_dtype, const token_corpus *k, const uint64_t *row_token,
+                            const tokenizer *t, err *e);
 
 /* Writes row statistics of a complete hook. */
 err_code store_finish_hook(store *s, const ctx *c, int hook, err *e);
 
-/* ---- reading ---- */
+/* ---- reading: on a store from store_open ---- */
 
 err_code store_open(const char *path, store **out, err *e);
 void store_close(store *s); /* accepts NULL */
 
-const store_info *store_info_of(const store *s);
+const store_info *store_info_of(const store *s);               /* also while writing */
 int store_find_hook(const store *s, const char *name, err *e); /* -1 with a sentence naming the hooks there are */
 
-err_code store_read_rows(const store *s, const ctx *c, int hook, int64_t first, int64_t n, float *x /* [n, d_model] */, err *e);
+err_code store_read_rows(const store *s, const ctx *c, int hook, int64_t first, int64_t n, float *x /* [n, d_model] */,
+                         err *e);
 err_code store_read_row_token(const store *s, uint64_t *row_token /* [n_rows] */, err *e);
 err_code store_read_corpus(const store *s, token_corpus *out, err *e); /* owned by the caller, corpus_release */
 

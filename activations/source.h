@@ -2,7 +2,9 @@
  *
  * A source holds n_rows rows of d_in floats (and n_held_out more that are never served for training, whole documents).
  * Training rows are an endless shuffled stream: row number r of the stream is a pure function of (seed, r), so a trainer
- * that knows its position resumes exactly. Every epoch is a fresh permutation.
+ * that knows its position resumes exactly. Every epoch is a fresh permutation of all training rows. A file of up to 1 GiB is
+ * shuffled as a whole. A larger one is shuffled in two levels: blocks of 256 rows into pools of 1 GiB, rows within a pool; the
+ * order depends on the file and the seed only, never on the machine's memory.
  * Implementations: shuffle.c (HDF5 store, or any [n, d] float dataset), synth.c (planted dictionary). How to add one: fill
  * a source_ops.
  * Threads: one call at a time. Errors: ERR_IO, ERR_FORMAT (NaN or infinite rows, with the row's number).
@@ -25,7 +27,7 @@ typedef struct source_ops {
 struct source { /* first member of every implementation */
     const source_ops *ops;
     int64_t n_rows, n_held_out, d_in;
-    char hook_name[64];  /* "" when unknown */
+    char hook_name[64]; /* "" when unknown */
     char model_name[128];
     char model_sha256[65];
     char id[65]; /* hash over content and order: a checkpoint continues only on the same source */
@@ -43,19 +45,22 @@ static inline void source_close(source *s) {
 
 typedef struct source_opts {
     const char *dataset; /* NULL: the file's only hook; else a hook name or the path of an [n, d] dataset */
-    uint64_t seed;
-    double held_out; /* share of documents (of blocks of 256 rows where a file has no documents) kept for evaluation */
+    uint64_t seed;       /* of the order; the split does not depend on it, so that runs are judged on the same rows */
+    double held_out;     /* share of documents kept for evaluation: whole ones, all windows cut from one text together; of
+                            blocks of 256 rows where a file has no documents */
 } source_opts;
 #define SOURCE_DEFAULTS ((source_opts){.held_out = 0.02})
 
 err_code source_open_hdf5(const ctx *c, const char *path, const source_opts *o, source **out, err *e);
 
-/* Sparse sums of n_features random unit directions plus noise: ground truth for tests of a trainer. */
+/* Sparse sums of n_features random unit directions, each active with probability p_active and a coefficient uniform in
+ * [0.5, 1.5), plus normal noise of this deviation: ground truth for tests of a trainer. */
 typedef struct synth_opts {
     int64_t d_in, n_features, n_rows, n_held_out;
     double p_active, noise;
     uint64_t seed;
 } synth_opts;
-err_code source_open_synthetic(const synth_opts *o, source **out, const float **directions /* [n_features, d_in], borrowed */, err *e);
+err_code source_open_synthetic(const synth_opts *o, source **out, const float **directions /* [n_features, d_in], borrowed */,
+                               err *e);
 
 #endif

@@ -1,7 +1,7 @@
 #include "activations/dtype.h"
 
-#include "core/half.h"
 #include "core/names.h"
+#include "math/dense.h"
 
 #include <float.h>
 #include <stdbool.h>
@@ -21,39 +21,34 @@ const dtype *dtype_named(const char *name, err *e) {
     return i < 0 ? NULL : &dtypes[i];
 }
 
-static void widen(const dtype *t, const void *x, int64_t n, float *y) {
-    const uint16_t *h = x;
-    if (t->id == STORE_F16)
-        for (int64_t i = 0; i < n; i++) y[i] = half_to_f32(h[i]);
-    else if (t->id == STORE_BF16)
-        for (int64_t i = 0; i < n; i++) y[i] = bf16_to_f32(h[i]);
-    else
-        memcpy(y, x, (size_t)n * sizeof *y);
-}
-
-static void narrow(const dtype *t, const float *x, int64_t n, void *y) {
-    uint16_t *h = y;
-    if (t->id == STORE_F16)
-        for (int64_t i = 0; i < n; i++) h[i] = half_from_f32(x[i]);
-    else if (t->id == STORE_BF16)
-        for (int64_t i = 0; i < n; i++) h[i] = bf16_from_f32(x[i]);
-    else
-        memcpy(y, x, (size_t)n * sizeof *x);
-}
-
 void dtype_to_f32(const ctx *c, const dtype *t, const void *x, const uint64_t *picks, int64_t n, int64_t d, float *y) {
+    const dense_kernels *k = dense_kernels_for(c->cpu);
     size_t stride = (size_t)d * t->bytes;
 #pragma omp parallel for num_threads(c->threads)
     for (int64_t i = 0; i < n; i++) {
-        size_t row = picks ? (size_t)picks[i] : (size_t)i;
-        widen(t, (const char *)x + row * stride, d, y + i * d);
+        const void *row = (const char *)x + (picks ? (size_t)picks[i] : (size_t)i) * stride;
+        if (t->id == STORE_F16)
+            k->from_f16(y + i * d, row, d);
+        else if (t->id == STORE_BF16)
+            k->from_bf16(y + i * d, row, d);
+        else
+            memcpy(y + i * d, row, stride);
     }
 }
 
 void dtype_from_f32(const ctx *c, const dtype *t, const float *x, int64_t n, int64_t d, void *y) {
+    const dense_kernels *k = dense_kernels_for(c->cpu);
     size_t stride = (size_t)d * t->bytes;
 #pragma omp parallel for num_threads(c->threads)
-    for (int64_t i = 0; i < n; i++) narrow(t, x + i * d, d, (char *)y + (size_t)i * stride);
+    for (int64_t i = 0; i < n; i++) {
+        void *row = (char *)y + (size_t)i * stride;
+        if (t->id == STORE_F16)
+            k->to_f16(row, x + i * d, d);
+        else if (t->id == STORE_BF16)
+            k->to_bf16(row, x + i * d, d);
+        else
+            memcpy(row, x + i * d, stride);
+    }
 }
 
 static bool is_finite(const dtype *t, const void *x, int64_t n) {

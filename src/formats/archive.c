@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEPTH_MAX = 16, VISITS_MAX = 1 << 21 };
+enum { DEPTH_MAX = 16, VISITS_MAX = 1 << 18 };
 
 typedef struct torch_reader {
     weights *w;

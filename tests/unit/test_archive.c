@@ -254,7 +254,7 @@ static void pickles_are_data(void **state) {
         {"pickle/lies_storage_class", "expected a storage's class and key"},
         {"pickle/lies_not_a_dict", "expected a dictionary of tensors in a/data.pkl"},
         {"pickle/lies_contains_itself", "dictionaries more than 16 deep"},
-        {"pickle/lies_many_paths", "more than 2097152 values"},
+        {"pickle/lies_many_paths", "more than 262144 values"},
         {"pickle/lies_twice", "key 'a' appears twice"},
         {"pickle/lies_key", "keys that are neither strings nor whole numbers"},
         {"pickle/lies_memo", "expected a value in the memo"},

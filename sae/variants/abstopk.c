@@ -46,6 +46,7 @@ const sae_variant sae_abstopk = {
     .help = "the k latents of largest magnitude of every row, with their signs",
     .paper = "Zhu et al. 2025, AbsTopK: rethinking sparse autoencoders for bidirectional features",
     .uses_k = true,
+    .signed_values = true,
     .check = check,
     .capacity = capacity,
     .scan = scan,

@@ -66,6 +66,7 @@ static err_code open_parts(finder *f, err *e) {
     TRY(feature_db_meta(f->db, "sae_sha256", &sha256, e));
     TRY(sae_load(sae_path, &f->sae, e));
     TRY(check_same(f, "weights", sae_path, f->sae->sha256, sha256, e));
+    TRY(sae_check_autoencoder(f->sae, e));
     TRY(row_source_open(rows_path, hook, &f->rows, e));
     TRY(model_hook_point(f->model, hook, &f->at, e));
     TRY(sae_check_fits(f->sae, hook, f->rows.info->model_sha256, model_config_of(f->model)->d_model, e));

@@ -9,7 +9,7 @@
 #include "analysis/output_score.h"
 #include "analysis/rows.h"
 #include "core/mem.h"
-#include "sae/sae.h"
+#include "sae/variants/variants.h"
 
 #include <inttypes.h>
 #include <limits.h>
@@ -70,9 +70,9 @@ static err_code open_model(const ctx *c, pass *p, err *e) {
     if (info->model_sha256 && info->model_sha256[0] && strcmp(sha256, info->model_sha256))
         rc = err_set(e, ERR_MISMATCH, "%s: not the model of these activations (SHA-256 %.12s.., expected %.12s..)", path,
                      sha256, info->model_sha256);
-    else if (model_config_of(p->model)->d_model != p->sae->cfg.d_in)
-        rc = err_set(e, ERR_MISMATCH, "%s: d_model is %" PRId64 ", the SAE's d_in %" PRId64, path,
-                     model_config_of(p->model)->d_model, p->sae->cfg.d_in);
+    else if (model_config_of(p->model)->d_model != p->sae->cfg.d_out)
+        rc = err_set(e, ERR_MISMATCH, "%s: d_model is %" PRId64 ", the SAE's d_out %" PRId64, path,
+                     model_config_of(p->model)->d_model, p->sae->cfg.d_out);
 done:
     return rc;
 }
@@ -80,6 +80,10 @@ done:
 static err_code open_inputs(const ctx *c, pass *p, const char *activations, const char *sae_folder, err *e) {
     err_code rc;
     TRY(sae_load(sae_folder, &p->sae, e));
+    if (p->sae->cfg.variant->signed_values)
+        return err_set(e, ERR_UNSUPPORTED, "%s: latents of %s may be negative, which features are not counted and ranked by",
+                       sae_folder, p->sae->cfg.variant->name);
+    if (p->sae->note) ctx_log(c, LOG_WARNING, "%s: %s", sae_folder, p->sae->note);
     TRY(row_source_open(activations, p->opts->dataset ? p->opts->dataset : p->sae->cfg.hook_name, &p->rows, e));
     rc = sae_check_fits(p->sae, p->rows.hook->name, p->rows.info->model_sha256, p->rows.hook->d_model, e);
     if (rc) {
@@ -414,7 +418,7 @@ static err_code compare_directions(const ctx *c, pass *p, err *e) {
     err_code rc;
     TRY(mem_new0(&p->neighbours, (size_t)cfg->d_sae, (size_t)p->n_neighbours * sizeof *p->neighbours, "decoder neighbours",
                  e));
-    if (p->n_neighbours) TRY(decoder_neighbours(c, p->sae->W_dec, cfg->d_sae, cfg->d_in, p->n_neighbours, p->neighbours, e));
+    if (p->n_neighbours) TRY(decoder_neighbours(c, p->sae->W_dec, cfg->d_sae, cfg->d_out, p->n_neighbours, p->neighbours, e));
     if (!p->model) goto done;
     TRY(logit_lens(c, p->model, p->sae->W_dec, cfg->d_sae, LENS_TOP, p->opts->lens_raw, &p->lens, e));
     if (!p->opts->output_scores) goto done;

@@ -17,10 +17,19 @@
 
 /* ---- a model with an SAE in it ---- */
 
+static bool is_database(const char *path) {
+    static const char magic[] = "SQLite format 3";
+    char head[sizeof magic] = {0};
+    FILE *f = file_is_dir(path) ? NULL : fopen(path, "rb");
+    bool is = f && fread(head, 1, sizeof magic, f) == sizeof magic && !memcmp(head, magic, sizeof magic);
+    if (f) fclose(f);
+    return is;
+}
+
 static err_code load_sae(const char *path, steering *s, err *e) {
     char *folder = NULL, *sha256 = NULL;
     err_code rc;
-    if (file_is_dir(path)) return sae_load(path, &s->sae, e);
+    if (!is_database(path)) return sae_load(path, &s->sae, e);
     TRY(feature_db_open(path, &s->db, e));
     TRY(feature_db_meta_path(s->db, "sae", &folder, e));
     TRY(feature_db_meta(s->db, "sae_sha256", &sha256, e));
@@ -164,13 +173,13 @@ double steering_norm(const float *x, int64_t d) {
     return sqrt(sum);
 }
 
-/* || sum_i value_i W_dec_i ||, NAN when some amount is not a value. */
+/* || sum_i value_i W_dec_i ||, NAN when some amount is not a value, or when rows are moved in units of their own. */
 static err_code joint_length(const sae *s, const intervention *items, int n, double *out, err *e) {
     int64_t d = s->cfg.d_in;
     float *sum;
     err_code rc = mem_new0(&sum, (size_t)d, sizeof *sum, "a direction", e);
     if (rc) return rc;
-    bool known = true;
+    bool known = !s->cfg.norm;
     for (int i = 0; i < n; i++) {
         known &= !strcmp(items[i].kind->name, "clamp") || !strcmp(items[i].kind->name, "add");
         for (int64_t j = 0; j < d; j++) sum[j] += items[i].value * s->W_dec[items[i].feature * d + j];

@@ -54,12 +54,14 @@ static err_code encode_rows(intervene *v, const ctx *c, const hook_rows *rows, i
 /* Applies a list to a row whose code is row `code` of v->acts (-1: not needed). True when it moved. */
 static bool move_row(const intervene *v, const intervention_list *l, int64_t code, float *x /* [d] */, int64_t d) {
     bool moved = false;
+    float scale = v->sae ? sae_row_scale(v->sae, x) : 1; /* of the row as it arrives */
     for (int i = 0; i < l->n; i++) {
         const intervention *item = &l->items[i];
         float f_i = item->kind->reads_code ? sparse_get(&v->acts, code, (uint32_t)item->feature) : 0;
         float amount = item->kind->amount(item, f_i);
         if (amount == 0) continue;
         const float *u = item->kind->needs_feature ? v->sae->W_dec + item->feature * d : item->direction;
+        if (item->kind->needs_feature) amount *= scale;
         for (int64_t j = 0; j < d; j++) x[j] += amount * u[j];
         moved = true;
     }
@@ -104,7 +106,7 @@ static err_code check(const intervene *v, const intervention *item, err *e) {
     if (item->feature < 0 || item->feature >= v->sae->cfg.d_sae)
         return err_set(e, ERR_USAGE, "feature %" PRId64 " does not exist, the SAE has 0 .. %" PRId64, item->feature,
                        v->sae->cfg.d_sae - 1);
-    return ERR_OK;
+    return sae_check_autoencoder(v->sae, e);
 }
 
 err_code intervene_hook(intervene *v, model_hook *out, err *e) {

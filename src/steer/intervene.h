@@ -7,6 +7,8 @@
  *   ablate_mean  x <- x + (mean_i - f_i(x)) W_dec_i
  *   direction    x <- x + value u                      u a unit vector [d_model]: baselines
  *
+ * Where the SAE normalises each row, W_dec_i stands for what a latent of 1 moves this row by: W_dec_i times its scale.
+ *
  * f_i(x) is the SAE's real code of the row as it arrives, before any intervention of the list (for topk: 0 unless i is among
  * the k largest). Several interventions on a row add up, so two clamps of one feature are not one.
  * Each sequence of a batch has its own list (a sweep runs all strengths at once). Positions below skip_first (the attention

@@ -186,6 +186,7 @@ err_code steer_hook_point(model *m, const sae *s, hook_point *at, err *e) {
     char sha256[SHA256_HEX];
     err_code rc;
     TRY(model_sha256(m, sha256, e));
+    TRY(sae_check_autoencoder(s, e));
     TRY(sae_check_fits(s, s->cfg.hook_name, sha256, model_config_of(m)->d_model, e));
     if (!s->cfg.hook_name[0]) {
         rc = err_set(e, ERR_MISMATCH, "the SAE does not say which hook it was made for, so it cannot be put into a model");

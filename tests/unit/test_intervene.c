@@ -106,6 +106,43 @@ static void clamp_keeps_the_error(void **state) {
     sae_free(s);
 }
 
+/* The same where the SAE works in units of each row: x_hat is taken back by the row's own scale, and so is a move. */
+static void clamp_keeps_the_error_under_a_norm(void **state) {
+    (void)state;
+    for (int n = 0; n < n_sae_norms; n++) {
+        err e = {0};
+        ctx c = test_ctx(1);
+        sae *s = small_sae();
+        sparse_acts f = {0};
+        float x[3 * D], before[D], after[D];
+        s->cfg.norm = &sae_norms[n];
+        assert_ok(sae_encode(&c, s, row, 1, &f, &e), &e);
+        assert_int_equal(f.indptr[1], K);
+        assert_ok(sae_reconstruct(&c, s, &f, row, before, &e), &e);
+        intervention item = {.kind = kind("clamp"), .feature = f.indices[0], .value = 8};
+        assert_int_equal(run(s, &(intervention_list){&item, 1}, 1, 1, x), 2);
+        f.values[0] = 8;
+        assert_ok(sae_reconstruct(&c, s, &f, row, after, &e), &e);
+        for (int j = 0; j < D; j++) assert_float_equal(x[2 * D + j] - after[j], row[j] - before[j], 2e-5);
+        assert_int_equal(sae_decode(&c, s, &f, after, &e), ERR_UNSUPPORTED);
+        sparse_release(&f);
+        sae_free(s);
+    }
+}
+
+static void a_transcoder_cannot_be_clamped(void **state) {
+    (void)state;
+    err e = {0};
+    sae *s = small_sae();
+    model_hook hook;
+    intervention item = {.kind = kind("clamp"), .feature = 1, .value = 8};
+    intervene v = {.sae = s, .per_seq = &(intervention_list){&item, 1}, .n_seqs = 1};
+    s->cfg.transcoder = true;
+    assert_int_equal(intervene_hook(&v, &hook, &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.message, "transcoder"));
+    sae_free(s);
+}
+
 /* Codes are those of the row as it arrives: moving along latent 0's direction raises coordinate 1, which latent 1 reads. */
 static void several_add_up(void **state) {
     (void)state;
@@ -217,6 +254,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(moves_in_closed_form),
         cmocka_unit_test(clamp_keeps_the_error),
+        cmocka_unit_test(clamp_keeps_the_error_under_a_norm),
+        cmocka_unit_test(a_transcoder_cannot_be_clamped),
         cmocka_unit_test(several_add_up),
         cmocka_unit_test(sequences_are_apart),
         cmocka_unit_test(refuses_what_cannot_be),

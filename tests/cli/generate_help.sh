@@ -1,0 +1,3 @@
+sae generate --help | head -5
+sae tokenize --help | head -5
+sae perplexity --help | head -5

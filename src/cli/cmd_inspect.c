@@ -1,0 +1,246 @@
+#include "activations/store.h"
+#include "analysis/db.h"
+#include "cli/command.h"
+#include "cli/inspect.h"
+#include "cli/text.h"
+#include "sae/sae.h"
+#include "sae/variants/variants.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const option options[] = {
+    {"tensors", OPT_FLAG, NULL, NULL, "also a model's tensors, one a line", 0, 0, false, false},
+    {0},
+};
+
+/* ---- an autoencoder's folder ---- */
+
+static void add_text(json_t *doc, const char *key, const char *text) {
+    if (text && *text) json_object_set_new(doc, key, command_json_text(text, strlen(text)));
+}
+
+static void add_integer(json_t *doc, const char *key, int64_t n) { json_object_set_new(doc, key, json_integer(n)); }
+
+static int64_t count_parameters(const sae *s) {
+    const sae_config *f = &s->cfg;
+    int64_t d_out = f->d_out ? f->d_out : f->d_in;
+    int64_t per_latent = f->d_in + d_out + 1 + (s->threshold != NULL) + 2 * (s->b_gate != NULL);
+    return f->d_sae * per_latent + d_out + (s->W_skip ? d_out * f->d_in : 0);
+}
+
+static void describe_sae(const sae *s, json_t *doc) {
+    const sae_config *f = &s->cfg;
+    add_text(doc, "kind", f->transcoder ? "transcoder" : "autoencoder");
+    add_text(doc, "variant", f->variant->name);
+    add_integer(doc, "d_in", f->d_in);
+    add_integer(doc, "d_sae", f->d_sae);
+    if (f->d_out) add_integer(doc, "d_out", f->d_out);
+    if (f->k) add_integer(doc, "k", f->k);
+    add_integer(doc, "parameters", count_parameters(s));
+    json_object_set_new(doc, "apply_b_dec_to_input", json_boolean(f->apply_b_dec_to_input));
+    add_text(doc, "hook", f->hook_name);
+    add_text(doc, "hook_out", f->hook_out);
+    add_text(doc, "model", f->model_name);
+    add_text(doc, "model_sha256", f->model_sha256);
+    if (f->context) add_integer(doc, "context", f->context);
+    if (f->trained_rows) {
+        add_integer(doc, "trained_rows", f->trained_rows);
+        add_integer(doc, "seed", f->seed);
+    }
+    add_integer(doc, "skip_first", f->skip_first);
+    add_text(doc, "sha256", s->sha256);
+    add_text(doc, "note", s->note);
+}
+
+/* ---- activations ---- */
+
+static const char *dtype_name(store_dtype t) {
+    static const char *const names[] = {"float16", "bfloat16", "float32"};
+    return names[t];
+}
+
+static json_t *hook_to_json(const store_hook *h, int64_t n_rows) {
+    return json_pack("{s:s s:i s:I s:s s:I s:b s:o s:o}", "name", h->name, "layer", h->layer, "d_model",
+                     (json_int_t)h->d_model, "dtype", dtype_name(h->dtype), "rows_done", (json_int_t)h->rows_done, "complete",
+                     h->rows_done == n_rows, "mean_norm", command_json_real(h->mean_norm), "rms", command_json_real(h->rms));
+}
+
+static err_code describe_activations(const char *path, json_t *doc, err *e) {
+    store *s = NULL;
+    err_code rc = store_open(path, &s, e);
+    if (rc) return rc;
+    const store_info *f = store_info_of(s);
+    json_t *hooks = json_array();
+    for (int i = 0; i < f->n_hooks; i++) json_array_append_new(hooks, hook_to_json(&f->hooks[i], f->n_rows));
+    add_text(doc, "kind", "activations");
+    add_integer(doc, "tokens", f->n_tokens);
+    add_integer(doc, "documents", f->n_docs);
+    add_integer(doc, "rows", f->n_rows);
+    add_integer(doc, "vocabulary", f->n_vocab);
+    add_integer(doc, "context", f->context);
+    add_integer(doc, "skip_first", f->skip_first);
+    json_object_set_new(doc, "bos", json_boolean(f->bos));
+    add_text(doc, "model", f->model_name);
+    add_text(doc, "model_sha256", f->model_sha256);
+    add_text(doc, "architecture", f->architecture);
+    add_text(doc, "tokenizer_sha256", f->tokenizer_sha256);
+    add_text(doc, "tool_version", f->tool_version);
+    add_text(doc, "command", f->command);
+    json_object_set_new(doc, "hooks", hooks);
+    store_close(s);
+    return ERR_OK;
+}
+
+/* ---- a feature database ---- */
+
+static err_code describe_features(const char *path, json_t *doc, err *e) {
+    static const char *const keys[] = {"model",       "model_sha256", "hook_name", "sae", "sae_sha256",
+                                       "activations", "codes",        "rows",      "seed"};
+    feature_db *db = NULL;
+    feature_stats *alive = NULL;
+    feature_query all = FEATURE_QUERY_DEFAULTS;
+    int64_t n_features, n_alive;
+    err_code rc;
+    all.limit = INT64_MAX;
+    TRY(feature_db_open(path, &db, e));
+    TRY(feature_db_count(db, &n_features, e));
+    TRY(feature_db_list(db, &all, &alive, &n_alive, e));
+    add_text(doc, "kind", "features");
+    add_integer(doc, "features", n_features);
+    add_integer(doc, "alive", n_alive);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        err absent = {0};
+        char *value = NULL;
+        if (!feature_db_meta(db, keys[i], &value, &absent)) add_text(doc, keys[i], value);
+        free(value);
+    }
+done:
+    free(alive);
+    feature_db_close(db);
+    return rc;
+}
+
+/* ---- kinds of file, by content ---- */
+
+static bool begins_with(const char *path, const char *magic, size_t n) {
+    char head[16];
+    FILE *f = fopen(path, "re");
+    bool same = f && fread(head, 1, n, f) == n && !memcmp(head, magic, n);
+    if (f) fclose(f);
+    return same;
+}
+
+static bool has_cfg(const char *path) {
+    char *cfg = NULL;
+    err ignored = {0};
+    bool has = file_is_dir(path) && !path_join(path, "cfg.json", &cfg, &ignored) && file_exists(cfg);
+    free(cfg);
+    return has;
+}
+
+/* Autoencoders and models come in the same containers and are told apart by what is in these. */
+static err_code describe_tensors(const char *path, json_t *doc, err *e) {
+    sae *s = NULL;
+    err_code rc = sae_load(path, &s, e);
+    if (!rc) describe_sae(s, doc);
+    sae_free(s);
+    if (rc == ERR_OK || rc != ERR_FORMAT || has_cfg(path)) return rc;
+    rc = inspect_model(path, doc, e);
+    if (rc == ERR_FORMAT) {
+        err inner = *e;
+        err_set(e, rc, "%s (nor is it activations (HDF5), a feature database (SQLite) or an autoencoder)", inner.message);
+    }
+    return rc;
+}
+
+static err_code describe(const char *path, json_t *doc, err *e) {
+    json_object_set_new(doc, "file", command_json_text(path, strlen(path)));
+    if (begins_with(path, "\x89HDF\r\n\x1a\n", 8)) return describe_activations(path, doc, e);
+    if (begins_with(path, "SQLite format 3", 16)) return describe_features(path, doc, e);
+    return describe_tensors(path, doc, e);
+}
+
+/* ---- as text ---- */
+
+const char *inspect_size(double bytes, char buffer[32]) {
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    int u = 0;
+    for (; bytes >= 1000 && u < 4; u++) bytes /= 1000;
+    snprintf(buffer, 32, u ? "%.1f %s" : "%.0f %s", bytes, units[u]);
+    return buffer;
+}
+
+void inspect_print_value(const char *name, const json_t *value) {
+    printf("  ");
+    cli_print_text(name, strlen(name));
+    printf("%*s ", (int)(strlen(name) < 32 ? 32 - strlen(name) : 0), "");
+    if (json_is_string(value))
+        cli_print_text(json_string_value(value), json_string_length(value));
+    else if (json_is_integer(value))
+        printf("%" JSON_INTEGER_FORMAT, json_integer_value(value));
+    else if (json_is_real(value))
+        printf("%.6g", json_real_value(value));
+    else if (json_is_object(value))
+        printf("%" JSON_INTEGER_FORMAT " x %s", json_integer_value(json_object_get(value, "n")),
+               json_string_value(json_object_get(value, "array_of")));
+    else
+        fputs(json_is_true(value) ? "yes" : json_is_false(value) ? "no" : "-", stdout);
+    putchar('\n');
+}
+
+static void print_hooks(const json_t *hooks, int64_t rows) {
+    size_t i;
+    const json_t *h;
+    puts("\nhooks");
+    json_array_foreach(hooks, i, h) {
+        int64_t done = json_integer_value(json_object_get(h, "rows_done"));
+        printf("  %-32s %" JSON_INTEGER_FORMAT " %s, %" PRId64 " of %" PRId64 " rows",
+               json_string_value(json_object_get(h, "name")), json_integer_value(json_object_get(h, "d_model")),
+               json_string_value(json_object_get(h, "dtype")), done, rows);
+        if (json_is_real(json_object_get(h, "mean_norm")))
+            printf(", mean norm %.4g, rms %.4g", json_real_value(json_object_get(h, "mean_norm")),
+                   json_real_value(json_object_get(h, "rms")));
+        putchar('\n');
+    }
+}
+
+/* Every plain value in its order, then what has a table of its own. */
+static void print_document(const json_t *doc, bool all_tensors) {
+    const char *key;
+    const json_t *value;
+    const char *kind = json_string_value(json_object_get(doc, "kind"));
+    json_object_foreach((json_t *)doc, key, value) if (!json_is_object(value) && !json_is_array(value) &&
+                                                       strcmp(key, "unusable") != 0) inspect_print_value(key, value);
+    if (!strcmp(kind, "model")) {
+        putchar('\n');
+        inspect_print_model(doc, all_tensors);
+    }
+    if (!strcmp(kind, "activations"))
+        print_hooks(json_object_get(doc, "hooks"), json_integer_value(json_object_get(doc, "rows")));
+}
+
+static err_code run(ctx *c, const parsed_options *o, err *e) {
+    (void)c;
+    json_t *doc = json_object();
+    err_code rc = describe(opt_arg(o, 0), doc, e);
+    if (!rc && opt_json(o)) return command_print_json(o, doc, e);
+    if (!rc) print_document(doc, opt_flag(o, "tensors"));
+    json_decref(doc);
+    return rc;
+}
+
+const command cmd_inspect = {
+    .name = "inspect",
+    .help = "what is in a model, an autoencoder's folder, activations or a feature database",
+    .usage = "FILE",
+    .examples = "sae inspect model.gguf --tensors\n"
+                "sae inspect study/activations.h5 --json",
+    .options = options,
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};

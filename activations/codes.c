@@ -162,6 +162,7 @@ static err_code check_format(const h5_file *f, err *e) {
     char *format = NULL;
     int64_t version = 0;
     err_code rc = h5_get_string(f, f->id, "/", "format", &format, e);
+    if (rc && rc != ERR_FORMAT) return rc;
     if (rc || strcmp(format, FORMAT) != 0)
         rc = err_set(e, ERR_FORMAT, "%s: expected a file of codes (format " FORMAT "), found %s", f->path,
                      format ? format : "none");

@@ -71,7 +71,7 @@ void store_fixture_rows(const store_fixture *f, int hook, int64_t first, int64_t
 }
 
 void store_fixture_write(const store_fixture *f, const char *path) {
-    ctx c = test_ctx(2);
+    ctx c = test_ctx(1);
     store *s;
     err e;
     int64_t widest = 0;

@@ -1,0 +1,319 @@
+#include "activations/capture.h"
+
+#include "core/mem.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define F16_MAX 65504.0f
+
+/* Rows of one hook on their way to a chunk. */
+typedef struct collector {
+    struct capture *owner;
+    int hook;
+    int64_t next; /* the row that continues what is collected; -1: nothing is */
+    float *rows;  /* [STORE_CHUNK_ROWS, d_model] */
+} collector;
+
+typedef struct capture {
+    const ctx *c;
+    model *m;
+    const token_corpus *k;
+    const capture_opts *o;
+    store *s;
+    int64_t n_rows;
+    uint64_t *row_token; /* [n_rows] */
+    int64_t *first_row;  /* [n_docs + 1] */
+    collector hooks[STORE_HOOKS_MAX];
+    model_hook callbacks[STORE_HOOKS_MAX];
+
+    uint32_t *tokens; /* of the batch: [capacity] */
+    int32_t *seq, *pos;
+    int64_t *docs; /* [capacity] which document sequence i is */
+    int64_t capacity, n_tokens, n_seqs;
+    double writing;
+    int64_t tokens_run;
+} capture;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int64_t length_of(const token_corpus *k, int64_t doc) {
+    return (int64_t)(k->doc_offsets[doc + 1] - k->doc_offsets[doc]);
+}
+
+/* ---- rows: positions that are kept ---- */
+
+static err_code number_rows(capture *w, err *e) {
+    const token_corpus *k = w->k;
+    int64_t skip = w->o->skip_first, n = 0, n_ctx = model_config_of(w->m)->n_ctx;
+    err_code rc;
+    TRY(mem_new(&w->first_row, (size_t)k->n_docs + 1, sizeof *w->first_row, "rows of documents", e));
+    for (int64_t doc = 0; doc < k->n_docs; doc++) {
+        int64_t len = length_of(k, doc);
+        if (len > n_ctx)
+            return err_set(e, ERR_USAGE,
+                           "%s: expected at most the %" PRId64 " tokens that the model was trained for, found %" PRId64
+                           "; cut with --context",
+                           k->doc_source[doc], n_ctx, len);
+        w->first_row[doc] = n;
+        n += len > skip ? len - skip : 0;
+    }
+    w->first_row[k->n_docs] = w->n_rows = n;
+    if (!n)
+        return err_set(e, ERR_FORMAT,
+                       "%s and all other documents: expected more than %" PRId64
+                       " tokens, since so many are skipped at the head of each",
+                       k->doc_source[0], skip);
+    TRY(mem_new(&w->row_token, (size_t)n, sizeof *w->row_token, "tokens of rows", e));
+    for (int64_t doc = 0; doc < k->n_docs; doc++)
+        for (int64_t r = w->first_row[doc]; r < w->first_row[doc + 1]; r++)
+            w->row_token[r] = k->doc_offsets[doc] + (uint64_t)(skip + r - w->first_row[doc]);
+done:
+    return rc;
+}
+
+/* ---- the file ---- */
+
+static err_code open_store(capture *w, const char *path, err *e) {
+    const model_config *cfg = model_config_of(w->m);
+    const tokenizer *t = model_tokenizer(w->m);
+    char sha256[SHA256_HEX], *model_path = realpath(weights_path(model_weights(w->m)), NULL);
+    int64_t longest = 0;
+    err_code rc;
+    for (int64_t doc = 0; doc < w->k->n_docs; doc++)
+        longest = length_of(w->k, doc) > longest ? length_of(w->k, doc) : longest;
+    store_info info = {.model_name = model_name(w->m),
+                       .model_path = model_path,
+                       .model_sha256 = sha256,
+                       .architecture = cfg->architecture,
+                       .tokenizer_sha256 = tokenizer_sha256(t),
+                       .tool_version = SAE_VERSION,
+                       .command = w->o->command,
+                       .context = w->o->context ? w->o->context : longest,
+                       .skip_first = w->o->skip_first,
+                       .bos = tokenizer_adds_bos(t),
+                       .n_hooks = w->o->n_hooks};
+    for (int i = 0; i < w->o->n_hooks; i++) {
+        info.hooks[i] = (store_hook){.layer = w->o->hooks[i].layer, .d_model = cfg->d_model, .dtype = w->o->dtype};
+        hook_format(w->o->hooks[i], info.hooks[i].name);
+    }
+    TRY(model_sha256(w->m, sha256, e));
+    TRY(store_create(path, &info, w->k, w->row_token, w->n_rows, t, &w->s, e));
+done:
+    free(model_path);
+    return rc;
+}
+
+/* ---- a complete chunk ---- */
+
+/* Infinity when something is infinite or not a number. */
+static float largest_magnitude(const float *x, int64_t n) {
+    float most = 0;
+    for (int64_t i = 0; i < n; i++) {
+        float a = fabsf(x[i]);
+        most = a > most ? a : most;
+        if (!(a <= most)) return INFINITY;
+    }
+    return most;
+}
+
+static err_code widen_if_needed(capture *w, int hook, const float *x, int64_t n, err *e) {
+    const store_hook *h = &store_info_of(w->s)->hooks[hook];
+    if (h->dtype != STORE_F16) return ERR_OK;
+    float most = largest_magnitude(x, n * h->d_model);
+    if (most <= (h->rows_done ? F16_MAX : F16_MAX / 2) || isinf(most)) return ERR_OK;
+    ctx_log(w->c, LOG_NOTE, "%s holds numbers up to %.3g, float16 reaches 65504: %s as bfloat16", h->name, (double)most,
+            h->rows_done ? "begins again" : "stored");
+    return store_restart_hook(w->s, hook, STORE_BF16, w->k, w->row_token, model_tokenizer(w->m), e);
+}
+
+static err_code write_chunk(collector *h, int64_t chunk, int64_t n, err *e) {
+    capture *w = h->owner;
+    double began = now();
+    err_code rc;
+    TRY(widen_if_needed(w, h->hook, h->rows, n, e));
+    TRY(store_write_chunk(w->s, w->c, h->hook, chunk, h->rows, e));
+done:
+    w->writing += now() - began;
+    return rc;
+}
+
+/* Rows come in the order of the file. Those of a chunk that is complete, or whose beginning did not come by, are passed over. */
+static err_code collect_row(collector *h, int64_t row, const float *x, int64_t d, err *e) {
+    int64_t chunk = row / STORE_CHUNK_ROWS, at = row % STORE_CHUNK_ROWS, n_rows = h->owner->n_rows;
+    if (store_chunk_done(h->owner->s, h->hook, chunk) || (row != h->next && at)) return ERR_OK;
+    memcpy(h->rows + at * d, x, (size_t)d * sizeof *x);
+    h->next = row + 1;
+    if (at + 1 < STORE_CHUNK_ROWS && row + 1 < n_rows) return ERR_OK;
+    h->next = -1;
+    return write_chunk(h, chunk, at + 1, e);
+}
+
+static err_code collect_rows(void *user, const ctx *c, const hook_rows *rows, err *e) {
+    collector *h = user;
+    const capture *w = h->owner;
+    err_code rc = ERR_OK;
+    (void)c;
+    for (int64_t i = 0; i < rows->n_tokens && !rc; i++) {
+        int64_t kept = rows->pos[i] - w->o->skip_first;
+        if (kept >= 0)
+            rc = collect_row(h, w->first_row[w->docs[rows->seq[i]]] + kept, rows->x + i * rows->d_model, rows->d_model, e);
+    }
+    return rc;
+}
+
+/* ---- batches ---- */
+
+static err_code make_room(capture *w, err *e) {
+    err_code rc;
+    size_t d = (size_t)model_config_of(w->m)->d_model;
+    w->capacity = w->o->batch_tokens;
+    for (int64_t doc = 0; doc < w->k->n_docs; doc++)
+        if (length_of(w->k, doc) > w->capacity) w->capacity = length_of(w->k, doc);
+    TRY(mem_new(&w->tokens, (size_t)w->capacity, sizeof *w->tokens, "a batch", e));
+    TRY(mem_new(&w->seq, (size_t)w->capacity, sizeof *w->seq, "a batch", e));
+    TRY(mem_new(&w->pos, (size_t)w->capacity, sizeof *w->pos, "a batch", e));
+    TRY(mem_new(&w->docs, (size_t)w->capacity, sizeof *w->docs, "a batch", e));
+    for (int i = 0; i < w->o->n_hooks; i++) {
+        w->hooks[i] = (collector){.owner = w, .hook = i, .next = -1};
+        w->callbacks[i] = (model_hook){w->o->hooks[i], collect_rows, &w->hooks[i]};
+        TRY(mem_new(&w->hooks[i].rows, STORE_CHUNK_ROWS, d * sizeof(float), "a chunk of rows", e));
+    }
+done:
+    return rc;
+}
+
+static void add_document(capture *w, int64_t doc) {
+    int64_t n = length_of(w->k, doc);
+    memcpy(w->tokens + w->n_tokens, w->k->tokens + w->k->doc_offsets[doc], (size_t)n * sizeof *w->tokens);
+    for (int64_t i = 0; i < n; i++) {
+        w->seq[w->n_tokens + i] = (int32_t)w->n_seqs;
+        w->pos[w->n_tokens + i] = (int32_t)i;
+    }
+    w->docs[w->n_seqs++] = doc;
+    w->n_tokens += n;
+}
+
+static err_code run_batch(capture *w, err *e) {
+    const model_batch b = {w->n_tokens, w->tokens, w->seq, w->pos};
+    if (!w->n_tokens) return ERR_OK;
+    err_code rc = ctx_check_cancel(w->c, e);
+    if (!rc) rc = model_forward(w->c, w->m, &b, NULL, w->callbacks, w->o->n_hooks, NULL, e);
+    w->tokens_run += w->n_tokens;
+    w->n_tokens = w->n_seqs = 0;
+    return rc;
+}
+
+/* ---- rounds ---- */
+
+/* Some hook lacks a chunk that holds rows of this document. */
+static bool is_missing(const capture *w, int64_t doc) {
+    int64_t first = w->first_row[doc], end = w->first_row[doc + 1];
+    for (int64_t chunk = first / STORE_CHUNK_ROWS; first < end && chunk <= (end - 1) / STORE_CHUNK_ROWS; chunk++)
+        for (int i = 0; i < w->o->n_hooks; i++)
+            if (!store_chunk_done(w->s, i, chunk)) return true;
+    return false;
+}
+
+static int64_t missing_tokens(const capture *w) {
+    int64_t n = 0;
+    for (int64_t doc = 0; doc < w->k->n_docs; doc++) n += is_missing(w, doc) ? length_of(w->k, doc) : 0;
+    return n;
+}
+
+static void report(const capture *w, int64_t done) {
+    ctx_report(w->c, &(progress){.stage = "capture", .unit = "tokens", .done = done, .total = w->k->n_tokens});
+}
+
+/* All documents that have rows in missing chunks, once. Which ones they are is decided as they are reached: nothing that is
+ * written meanwhile makes a chunk of theirs complete without them. */
+static err_code run_round(capture *w, int64_t missing, err *e) {
+    int64_t done = w->k->n_tokens - missing;
+    err_code rc;
+    for (int i = 0; i < w->o->n_hooks; i++) w->hooks[i].next = -1;
+    report(w, done);
+    for (int64_t doc = 0; doc < w->k->n_docs; doc++) {
+        if (!is_missing(w, doc)) continue;
+        if (w->n_tokens + length_of(w->k, doc) > w->o->batch_tokens) {
+            done += w->n_tokens;
+            TRY(run_batch(w, e));
+            report(w, done);
+        }
+        add_document(w, doc);
+    }
+    done += w->n_tokens;
+    TRY(run_batch(w, e));
+    report(w, done);
+done:
+    w->n_tokens = w->n_seqs = 0;
+    return rc;
+}
+
+static int64_t rows_done(const capture *w) {
+    int64_t least = w->n_rows;
+    for (int i = 0; w->s && i < w->o->n_hooks; i++) {
+        int64_t done = store_info_of(w->s)->hooks[i].rows_done;
+        least = done < least ? done : least;
+    }
+    return least;
+}
+
+/* One round, and another for every hook that began again. */
+static err_code run_rounds(capture *w, err *e) {
+    err_code rc = ERR_OK;
+    int64_t missing;
+    for (int round = 0; !rc && (missing = missing_tokens(w)) > 0; round++) {
+        assert(round <= w->o->n_hooks);
+        rc = run_round(w, missing, e);
+    }
+    return rc;
+}
+
+static err_code finish_hooks(capture *w, err *e) {
+    err_code rc = ERR_OK;
+    for (int i = 0; i < w->o->n_hooks && !rc; i++)
+        if (isnan(store_info_of(w->s)->hooks[i].mean_norm)) rc = store_finish_hook(w->s, w->c, i, e);
+    return rc;
+}
+
+static void release(capture *w) {
+    store_close(w->s);
+    for (int i = 0; i < w->o->n_hooks; i++) free(w->hooks[i].rows);
+    free(w->row_token);
+    free(w->first_row);
+    free(w->tokens);
+    free(w->seq);
+    free(w->pos);
+    free(w->docs);
+}
+
+err_code capture_run(const ctx *c, model *m, const token_corpus *k, const char *out_path, const capture_opts *o,
+                     capture_result *result, err *e) {
+    capture w = {.c = c, .m = m, .k = k, .o = o};
+    double began = 0;
+    err_code rc;
+    assert(o->n_hooks > 0 && o->n_hooks <= STORE_HOOKS_MAX && o->skip_first >= 0 && o->batch_tokens > 0);
+    TRY(number_rows(&w, e));
+    TRY(make_room(&w, e));
+    TRY(open_store(&w, out_path, e));
+    if (rows_done(&w) > 0 && rows_done(&w) < w.n_rows)
+        ctx_log(c, LOG_NOTE, "%s: continues behind %" PRId64 " of %" PRId64 " rows", out_path, rows_done(&w), w.n_rows);
+    began = now();
+    TRY(run_rounds(&w, e));
+    TRY(finish_hooks(&w, e));
+    *result = (capture_result){k->n_tokens, w.n_rows, w.tokens_run, now() - began, w.writing};
+done:
+    if (rc == ERR_CANCELLED)
+        err_set(e, rc, "stopped on request: %s keeps %" PRId64 " of %" PRId64 " rows, and the same command continues",
+                out_path, rows_done(&w), w.n_rows);
+    release(&w);
+    return rc;
+}

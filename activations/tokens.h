@@ -12,18 +12,19 @@
 #include "text/tokenizer.h"
 
 typedef struct token_corpus {
-    uint32_t *tokens;     /* [n_tokens] */
+    uint32_t *tokens; /* [n_tokens] */
     int64_t n_tokens;
     uint64_t *doc_offsets; /* [n_docs + 1] */
     int64_t n_docs;
-    char **doc_source;     /* [n_docs] "poets.jsonl:17", or "poets.jsonl:17#2" for the third window */
-    uint64_t hash;         /* of tokens and offsets: says whether a capture may continue */
-} token_corpus;            /* zero-initialise */
+    char **doc_source; /* [n_docs] "poets.jsonl:17", or "poets.jsonl:17#2" for the third window */
+    uint64_t hash;     /* of tokens and offsets: says whether a capture may continue */
+} token_corpus;        /* zero-initialise */
 
 typedef struct corpus_opts {
     int64_t context;    /* longest document, in tokens */
-    int64_t max_tokens;  /* 0: all; else a seeded sample of whole documents, just reaching this many */
-    int64_t skip_tokens; /* leave out the documents that a sample of this many tokens with this seed takes; none may be left */
+    int64_t max_tokens; /* 0: all; else a seeded sample of whole documents, just reaching this many */
+    int64_t
+        skip_tokens; /* leave out the documents that a sample of this many tokens with this seed takes; none may be left */
     uint64_t seed;
 } corpus_opts;
 #define CORPUS_DEFAULTS ((corpus_opts){.context = 256})

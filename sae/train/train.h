@@ -1,6 +1,6 @@
 /* train.h — rows from a source -> an autoencoder in a folder that sae_load and SAELens open.
  *
- * Rows are centred (a mean of the first rows, where b_dec begins) and scaled so that E||x||^2 = d_in; both constants are
+ * Rows are centred and scaled (normal.h: geometric median and median length of the first rows, b_dec begins there); both are
  * folded back on save. Loss: FVU of the batch, sum ||x - x_hat||^2 / sum ||x - mean||^2, plus the variant's own terms (topk:
  * AuxK, Gao et al. 2024, A.2). Adam, decoder rows of length 1 with the gradient's part along them removed.
  *

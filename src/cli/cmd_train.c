@@ -7,12 +7,13 @@
 static const option options[] = {
     {"out", OPT_STRING, NULL, "DIR", "folder of the autoencoder; the same command goes on where one was stopped", 0, 0, false,
      true},
-    {"dataset", OPT_STRING, NULL, "NAME", "hook, or path of an [n, d] dataset of floats (default: the file's only hook)", 0, 0,
-     false, false},
+    {"dataset", OPT_STRING, NULL, "NAME", "hook, or path of an [n, d] dataset of floats (default: the file's only hook)", 0,
+     0, false, false},
     {"variant", OPT_STRING, "topk", "NAME", "kind of autoencoder", 0, 0, false, false},
     {"width", OPT_INT, "4608", "LATENTS", "how many latents", 1, 4e9, false, false},
     {"k", OPT_INT, "32", "LATENTS", "how many of them a row may use (topk)", 1, 4e9, false, false},
-    {"rows", OPT_INT, "3000000", "ROWS", "how many to train on; more than the file has: several epochs", 1, 1e15, false, false},
+    {"rows", OPT_INT, "3000000", "ROWS", "how many to train on; more than the file has: several epochs", 1, 1e15, false,
+     false},
     {"batch", OPT_INT, "4096", "ROWS", "rows in a step", 1, 1 << 24, false, false},
     {"lr", OPT_REAL, "0", "RATE", "learning rate at its highest; 0: by a rule from the width", 0, 1, false, false},
     {"warmup", OPT_INT, "-1", "STEPS", "over which it rises; -1: by a rule from the steps", -1, 1e12, false, false},
@@ -63,9 +64,9 @@ static void print_result(const parsed_options *o, const train_result *r) {
 
 static json_t *result_to_json(const parsed_options *o, const train_result *r) {
     return json_pack("{s:I, s:o, s:o, s:o, s:o, s:I, s:s}", "rows", (json_int_t)r->rows, "rows_per_second",
-                     command_json_real(r->rows_per_second), "fvu", command_json_real(r->fvu), "l0",
-                     command_json_real(r->l0), "dead", command_json_real(r->dead), "resumed_from",
-                     (json_int_t)r->resumed_from, "out", opt_string(o, "out"));
+                     command_json_real(r->rows_per_second), "fvu", command_json_real(r->fvu), "l0", command_json_real(r->l0),
+                     "dead", command_json_real(r->dead), "resumed_from", (json_int_t)r->resumed_from, "out",
+                     opt_string(o, "out"));
 }
 
 static err_code run(ctx *c, const parsed_options *o, err *e) {

@@ -73,13 +73,13 @@ const sae_format sae_format_sparsify = {
 
 /* ---- writing ---- */
 
-static err_code check_can_be_written(const sae_config *cfg, err *e) {
-    const char *what = cfg->variant != &sae_topk && cfg->variant != &sae_groupmax ? cfg->variant->name
-                       : cfg->norm                                                ? cfg->norm->name
-                       : cfg->transcoder == cfg->apply_b_dec_to_input             ? "this use of b_dec"
-                       : cfg->d_out != cfg->d_in                                  ? "a d_out that is not d_in"
-                                                                                  : NULL;
-    return what ? err_set(e, ERR_UNSUPPORTED, "a sparsify folder cannot hold %s", what) : ERR_OK;
+static const char *what_cannot_be_written(const sae_config *cfg) {
+    if (cfg->variant != &sae_topk && cfg->variant != &sae_groupmax) return cfg->variant->name;
+    if (cfg->norm) return cfg->norm->name;
+    if (cfg->d_out != cfg->d_in) return "a d_out that is not d_in";
+    if (cfg->transcoder && cfg->apply_b_dec_to_input) return "a transcoder that subtracts b_dec from its rows";
+    if (!cfg->transcoder && !cfg->apply_b_dec_to_input) return "an autoencoder that does not subtract b_dec from its rows";
+    return NULL;
 }
 
 static err_code write_cfg(const sae_config *cfg, const char *path, err *e) {
@@ -102,6 +102,7 @@ static err_code write_weights(const sae *s, const char *path, err *e) {
 }
 
 err_code sae_save_sparsify(sae *s, const char *folder, err *e) {
-    err_code rc = check_can_be_written(&s->cfg, e);
-    return rc ? rc : folder_write(s, folder, CFG_NAME, WEIGHTS_NAME, write_cfg, write_weights, e);
+    const char *what = what_cannot_be_written(&s->cfg);
+    if (what) return err_set(e, ERR_UNSUPPORTED, "a sparsify folder cannot hold %s", what);
+    return folder_write(s, folder, CFG_NAME, WEIGHTS_NAME, write_cfg, write_weights, e);
 }

@@ -23,8 +23,8 @@ typedef struct command {
 } command;
 
 /* How to add one: declare it here, define it in cmd_<name>.c, add it to the table in main.c. */
-extern const command cmd_inspect, cmd_tokenize, cmd_generate, cmd_perplexity, cmd_capture, cmd_train, cmd_encode, cmd_eval,
-    cmd_features, cmd_find, cmd_steer, cmd_study;
+extern const command cmd_inspect, cmd_tokenize, cmd_generate, cmd_perplexity, cmd_capture, cmd_train, cmd_encode, cmd_convert,
+    cmd_eval, cmd_features, cmd_find, cmd_steer, cmd_study;
 
 /* Prints one document on stdout, with "schema": "sae.<command>/1" put first. Steals doc. NULL doc (jansson ran out of memory
  * while it was built) is ERR_NOMEM. */

@@ -39,6 +39,9 @@ static const command *const commands[] = {
 #ifdef HAVE_cmd_encode
     &cmd_encode,
 #endif
+#ifdef HAVE_cmd_convert
+    &cmd_convert,
+#endif
 #ifdef HAVE_cmd_eval
     &cmd_eval,
 #endif

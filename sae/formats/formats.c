@@ -71,7 +71,8 @@ static err_code find_folder_format(opened *o, err *e) {
             o->format = f;
             return ERR_OK;
         }
-        any |= speaks[i] = cfg || tensors;
+        speaks[i] = tensors || (cfg && strcmp(f->cfg_name, "config.json") != 0); /* which every model has */
+        any |= speaks[i];
     }
     if (any) return half_a_folder(o->folder, speaks, e);
     return err_set(e, ERR_FORMAT, "%s: not the folder of an autoencoder of a kind known here (SAELens has %s and %s)",

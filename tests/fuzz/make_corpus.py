@@ -312,7 +312,39 @@ def make_zip():
     save("zip", "lies_bare_pickle", PICKLES["valid"])
 
 
+# ---- configurations of autoencoders ----
+
+GOLDEN = HERE.parent.parent / "golden" / "sae_formats"
+CONFIGURED = {"s": "saelens_standard/cfg.json", "g": "saelens_gated/cfg.json", "j": "saelens_jumprelu/cfg.json",
+              "b": "saelens_checkpoint_batchtopk/cfg.json", "t": "saelens_skip_transcoder/cfg.json",
+              "p": "sparsify_transcode_skip/layers.16.mlp/cfg.json", "d": "dictlearn_batch_topk/config.json",
+              "2": "gemma_scope2_transcoder_affine/transcoder/layer_16_width_16k_l0_small_affine/config.json",
+              "l": "llama_scope/hyperparams.json", "r": "llama_scope_r1_distill/config.json"}
+WRONG = [None, -1, 0, 1, 0.5, 1e308, 2**62, True, False, "", "layer_norm", "topk", [], {}, {"k": 6}]
+
+
+def make_sae_cfg():
+    for letter, name in CONFIGURED.items():
+        valid = json.loads((GOLDEN / name).read_text())
+        inner = valid["trainer"] if letter == "d" else valid
+
+        def put(title, cfg):
+            save("sae_cfg", f"{letter}_{title}", letter.encode() + json.dumps(cfg).encode())
+        put("valid", valid)
+        for i, key in enumerate(inner):  # each key with another wrong value
+            changed = {**inner, key: WRONG[i % len(WRONG)]}
+            put(f"wrong_{key}", {**valid, "trainer": changed} if letter == "d" else changed)
+        put("without_half", dict(list(valid.items())[::2]))
+        put("nothing", {})
+    save("sae_cfg", "s_cut", b's{"d_in": 24, "d_s')
+    save("sae_cfg", "s_twice", b's{"d_in": 24, "d_in": 25, "d_sae": 64}')
+    save("sae_cfg", "s_deep", b"s" + b"[" * 5000)
+    save("sae_cfg", "s_legacy", b's{"d_in": 24, "d_sae": 64, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 6}}')
+    save("sae_cfg", "s_white", b's{"d_in": 24, "d_sae": 64, "normalize_activations": "covariance_whitening"}')
+
+
 if __name__ == "__main__":
+    make_sae_cfg()
     make_gguf()
     make_safetensors()
     make_npy()

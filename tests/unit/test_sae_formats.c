@@ -1,5 +1,6 @@
 /* Every autoencoder under golden/sae_formats: it loads and gives the latents and reconstructions that its own library gives,
  * or is refused with a sentence that names what is wrong with it. */
+#include "support/oom.h"
 #include "support/test.h"
 
 #include "core/mem.h"
@@ -218,9 +219,78 @@ static void every_sample_matches_or_is_refused(void **state) {
     assert_int_equal(n_complaints, 0);
 }
 
+/* ---- what is given beside the files ---- */
+
+static void expect_refused(const char *name, sae_given given, const char *word) {
+    char path[512];
+    sae *s;
+    err e = {0};
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    err_code rc = sae_load_given(path, &given, &s, &e);
+    assert_int_equal(err_exit_code(rc), 3);
+    if (!strstr(e.message, word)) fail_msg("expected a sentence with '%s', found: %s", word, e.message);
+}
+
+static void what_is_given_must_be_needed_and_agree(void **state) {
+    (void)state;
+    expect_refused("qwen_scope/layer16.sae.pt", (sae_given){0}, "--k");
+    expect_refused("qwen_scope/layer16.sae.pt", (sae_given){.k = 65}, "d_sae = 64");
+    expect_refused("saelens_topk", (sae_given){.k = 7}, "the files say 6, given was 7");
+    expect_refused("saelens_standard", (sae_given){.k = 6}, "not chosen by number");
+    expect_refused("dictlearn_batch_topk", (sae_given){.k = 7}, "the files say 6");
+    expect_refused("llama_scope_r1_distill", (sae_given){0}, "--scaling-factor");
+    expect_refused("llama_scope_r1_distill", (sae_given){.scaling_factor = -1}, "positive");
+    expect_refused("saelens_norm_expected_average_unfolded", (sae_given){.scaling_factor = 0.5}, "the files say 0.37");
+    expect_refused("saelens_standard", (sae_given){.scaling_factor = 1.7}, "as they are");
+}
+
+/* A file stands for its folder; a folder that holds no autoencoder is refused. */
+static void finds_what_a_path_means(void **state) {
+    (void)state;
+    char path[512];
+    sae *s;
+    err e = {0};
+    snprintf(path, sizeof path, "%s/sparsify_topk/layers.16/sae.safetensors", folder);
+    assert_ok(sae_load(path, &s, &e), &e);
+    assert_string_equal(s->cfg.hook_name, "blocks.16.hook_resid_post"); /* what the folder is called */
+    sae_free(s);
+    snprintf(path, sizeof path, "%s/gemma_scope_transcoder/layer_16/width_16k/average_l0_6", folder);
+    assert_ok(sae_load(path, &s, &e), &e);
+    assert_true(s->cfg.transcoder);
+    sae_free(s);
+    snprintf(path, sizeof path, "%s/dictlearn_batch_topk_unset", folder);
+    assert_ok(sae_load(path, &s, &e), &e);
+    assert_non_null(strstr(s->note, "threshold"));
+    sae_free(s);
+    expect_refused("sparsify_topk", (sae_given){0}, "not the folder of an autoencoder");
+    expect_refused("index.json", (sae_given){0}, "not a model file");
+    expect_refused("sparsify_topk/expected.safetensors", (sae_given){0}, "not those of an autoencoder");
+}
+
+static err_code load(void *path, err *e) {
+    sae *s;
+    err_code rc = sae_load_given(path, &(sae_given){0}, &s, e);
+    if (!rc) sae_free(s);
+    return rc;
+}
+
+static void survives_failing_allocations(void **state) {
+    (void)state;
+    const char *const names[] = {"saelens_norm_whitening_unfolded", "sparsify_topk/layers.16", "dictlearn_gated",
+                                 "llama_scope", "openai_topk/autoencoders/16.pt"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        oom_sweep(load, path, 200);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_sample_matches_or_is_refused),
+        cmocka_unit_test(what_is_given_must_be_needed_and_agree),
+        cmocka_unit_test(finds_what_a_path_means),
+        cmocka_unit_test(survives_failing_allocations),
     };
     return cmocka_run_group_tests(tests, open_index, close_index);
 }

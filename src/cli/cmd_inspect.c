@@ -148,7 +148,7 @@ static err_code describe_tensors(const char *path, json_t *doc, err *e) {
     err_code rc = sae_load(path, &s, e);
     if (!rc) describe_sae(s, doc);
     sae_free(s);
-    if (rc == ERR_OK || rc != ERR_FORMAT || has_cfg(path)) return rc;
+    if (rc != ERR_FORMAT || has_cfg(path)) return rc; /* also when all is well */
     rc = inspect_model(path, doc, e);
     if (rc == ERR_FORMAT) {
         err inner = *e;

@@ -23,7 +23,7 @@ static err_code resume(documents *d, const char *line, err *e) {
     size_t size, first = strlen(line);
     err_code rc;
     TRY(file_read(d->part, PART_BYTES_MAX, &text, &size, e));
-    if (size <= first || memcmp(text, line, first) || text[first] != '\n') {
+    if (size <= first || memcmp(text, line, first) != 0 || text[first] != '\n') {
         rc = err_set(e, ERR_MISMATCH,
                      "%s was begun with another model, other prompts or options: remove it, or give another --out", d->part);
         goto done;

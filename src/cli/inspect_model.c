@@ -146,10 +146,9 @@ static int64_t unpacked_bytes(const weights *w, const model_config *f) {
 }
 
 static json_t *memory_to_json(const weights *w, const model_config *f) {
-    int64_t cache = 2 * f->n_layers * f->n_kv_heads * f->d_head * (int64_t)sizeof(float);
+    json_int_t cache = 2 * f->n_layers * f->n_kv_heads * f->d_head * (json_int_t)sizeof(float);
     return json_pack("{s:I s:I s:I s:I}", "file_mapped", (json_int_t)weights_file_size(w), "weights_float32",
-                     (json_int_t)unpacked_bytes(w, f), "cache_per_token", (json_int_t)cache, "cache_for_context",
-                     (json_int_t)(cache * f->n_ctx));
+                     (json_int_t)unpacked_bytes(w, f), "cache_per_token", cache, "cache_for_context", cache * f->n_ctx);
 }
 
 /* Described, not opened: opening unpacks every weight. */

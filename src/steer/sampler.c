@@ -54,6 +54,12 @@ static int64_t index_of(const float *x, int64_t n, float value) {
     return -1;
 }
 
+static candidates all_of(const float *logits, int64_t n, sample_space *space) {
+    memcpy(space->weights, logits, (size_t)n * sizeof *logits);
+    for (int64_t i = 0; i < n; i++) space->ids[i] = (uint32_t)i;
+    return (candidates){space->weights, space->ids, n};
+}
+
 /* The k largest logits. The k-th largest block maximum is a bound for the k-th largest logit, which leaves few to choose from. */
 static candidates top_k(const ctx *c, const float *logits, int64_t n, int64_t k, sample_space *space) {
     const sparse_kernels *kernels = sparse_kernels_for(c->cpu);
@@ -91,10 +97,10 @@ static inline float exp_negative(float z) {
     return p * power;
 }
 
-/* -infinity, whatever it is multiplied with, and NaN come out as weight 0. */
-static void set_weights(float *w, const float *logits, int64_t n, float max, double temperature) {
+/* Weights in place of logits. -infinity, whatever it is multiplied with, and NaN come out as weight 0. */
+static void set_weights(candidates *c, float max, double temperature) {
     float inverse = (float)fmin(1 / temperature, 1e30); /* finite: 0 stays 0 at the maximum */
-    for (int64_t i = 0; i < n; i++) w[i] = exp_negative((logits[i] - max) * inverse);
+    for (int64_t i = 0; i < c->n; i++) c->w[i] = exp_negative((c->w[i] - max) * inverse);
 }
 
 /* Of all weights that reach the floor; always in the same order. */
@@ -174,7 +180,7 @@ static int64_t draw(const candidates *c, double uniform) {
         last = i;
         if ((passed += (double)c->w[i]) > target) break;
     }
-    return c->id ? c->id[last] : last;
+    return c->id[last];
 }
 
 int64_t sample_token(const ctx *c, float *logits, int64_t n, const sample_opts *o, const uint32_t *recent, size_t n_recent,
@@ -185,13 +191,12 @@ int64_t sample_token(const ctx *c, float *logits, int64_t n, const sample_opts *
     if (!isfinite(max)) return -1;
     if (o->temperature <= 0) return index_of(logits, n, max);
 
-    candidates left = {space->weights, NULL, n}; /* without ids: candidate i is token i */
-    if (o->top_k > 0 && o->top_k < n) left = top_k(c, logits, n, o->top_k, space);
-    set_weights(left.w, left.id ? left.w : logits, left.n, max, o->temperature);
-    if (!left.id && (o->top_p < 1 || o->min_p > 0)) {
-        left.id = space->ids;
-        for (int64_t i = 0; i < n; i++) left.id[i] = (uint32_t)i;
-    }
+    candidates left;
+    if (o->top_k > 0 && o->top_k < n)
+        left = top_k(c, logits, n, o->top_k, space);
+    else
+        left = all_of(logits, n, space);
+    set_weights(&left, max, o->temperature);
     if (o->top_p < 1) top_p(&left, o->top_p, logits);
     if (o->min_p > 0) keep_from(&left, (float)o->min_p); /* the largest weight is exp(0) = 1 */
     return draw(&left, uniform);

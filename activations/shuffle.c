@@ -308,6 +308,8 @@ static err_code describe_store(shuffled *s, store *f, const char *path, const ch
     keep(s->base.hook_name, sizeof s->base.hook_name, h->name);
     keep(s->base.model_name, sizeof s->base.model_name, info->model_name);
     keep(s->base.model_sha256, sizeof s->base.model_sha256, info->model_sha256);
+    s->base.context = info->context;
+    s->base.skip_first = info->skip_first;
 done:
     free(row_token);
     corpus_release(&k);

@@ -30,7 +30,8 @@ struct source { /* first member of every implementation */
     char hook_name[64]; /* "" when unknown */
     char model_name[128];
     char model_sha256[65];
-    char id[65]; /* hash over content and order: a checkpoint continues only on the same source */
+    int64_t context, skip_first; /* of the capture (capture.h); 0 when unknown */
+    char id[65];                 /* hash over content and order: a checkpoint continues only on the same source */
 };
 
 static inline err_code source_read(source *s, const ctx *c, int64_t first, int64_t n, float *x, err *e) {

@@ -45,6 +45,8 @@ static void fill_config(const train_opts *o, const source *rows, const sae_varia
                         .d_sae = o->width,
                         .k = v->uses_k ? o->k : 0,
                         .apply_b_dec_to_input = true,
+                        .context = rows->context,
+                        .skip_first = rows->skip_first,
                         .seed = (int64_t)o->seed};
     snprintf(cfg->hook_name, sizeof cfg->hook_name, "%s", rows->hook_name);
     snprintf(cfg->model_name, sizeof cfg->model_name, "%s", rows->model_name);
@@ -74,7 +76,7 @@ err_code plan_make(const train_opts *o, const source *rows, train_plan *p, err *
     p->lr = make_schedule(o, p->steps);
     p->normal_rows = min64(max64(o->batch, NORMAL_ROWS), rows->n_rows);
     p->dead_window = o->dead_rows ? o->dead_rows : dead_default_window(p->rows, o->batch);
-    p->log_steps = max64(o->log_every ? o->log_every / o->batch : p->steps / LOG_LINES, 1);
+    p->log_steps = max64(o->log_every ? o->log_every / o->batch : (p->steps + LOG_LINES - 1) / LOG_LINES, 1);
     p->log_rows = min64(LOG_ROWS, rows->n_held_out ? rows->n_held_out : rows->n_rows);
     return ERR_OK;
 }

@@ -34,7 +34,7 @@ typedef struct train_opts {
     double auxk;              /* coefficient of AuxK; 0: none */
     int64_t k_aux;            /* dead latents it may use in a row; 0: d_in / 2 */
     int64_t dead_rows;        /* a latent that did not fire in this many rows is dead; 0: the rule of dead.h */
-    int64_t log_every;        /* rows between two lines of metrics; 0: a hundredth of the run */
+    int64_t log_every;        /* rows between two lines of metrics; 0: so that there are at most fifty */
     int64_t checkpoint_every; /* rows between two checkpoints; 0: about every two minutes */
     const char *out;          /* folder */
     const char *metrics;      /* path of metrics.csv; NULL: in the folder */

@@ -1,8 +1,9 @@
 #include "cli/command.h"
+#include "core/names.h"
 #include "sae/train/train.h"
 #include "sae/variants/variants.h"
 
-#include <math.h>
+enum { VARIANTS_MAX = 64 };
 
 static const option options[] = {
     {"out", OPT_STRING, NULL, "DIR", "folder of the autoencoder; the same command goes on where one was stopped", 0, 0, false,
@@ -23,7 +24,7 @@ static const option options[] = {
     {"dead-rows", OPT_INT, "0", "ROWS", "without firing until a latent is dead; 0: by a rule from the rows", 0, 1e15, false,
      false},
     {"held-out", OPT_REAL, "0.02", "SHARE", "of the documents never trained on, for FVU, L0 and dead", 0, 0.5, false, false},
-    {"log-every", OPT_INT, "0", "ROWS", "between lines of metrics.csv; 0: fifty lines", 0, 1e15, false, false},
+    {"log-every", OPT_INT, "0", "ROWS", "between lines of metrics.csv; 0: at most fifty lines", 0, 1e15, false, false},
     {"checkpoint-every", OPT_INT, "0", "ROWS", "between checkpoints; 0: one every two minutes", 0, 1e15, false, false},
     {0},
 };
@@ -47,9 +48,22 @@ static train_opts train_options(const parsed_options *o) {
                         .command = opt_command_line(o)};
 }
 
+/* Of the kinds there are, those that can be trained. */
 static err_code check_variant(const char *name, err *e) {
-    const sae_variant *v;
-    return sae_variant_find(name, &v, e) ? err_prefix(e, ERR_USAGE, "--variant") : ERR_OK;
+    struct {
+        const char *name;
+    } trainable[VARIANTS_MAX];
+    int n = 0;
+    for (int i = 0; i < n_sae_variants && n < VARIANTS_MAX; i++)
+        if (sae_variants[i]->trains) trainable[n++].name = sae_variants[i]->name;
+    if (names_find(name, trainable, n, sizeof *trainable) >= 0) return ERR_OK;
+    return names_unknown(e, ERR_USAGE, "--variant", name, trainable, n, sizeof *trainable);
+}
+
+static err_code check_rows(const char *path, const source *rows, int64_t batch, err *e) {
+    if (rows->n_rows >= batch) return ERR_OK;
+    return err_set(e, ERR_MISMATCH, "%s: too few rows to train on: expected at least a batch of %lld, found %lld", path,
+                   (long long)batch, (long long)rows->n_rows);
 }
 
 static void print_result(const parsed_options *o, const train_result *r) {
@@ -80,9 +94,8 @@ static err_code run(ctx *c, const parsed_options *o, err *e) {
     from.held_out = opt_real(o, "held-out");
     TRY(check_variant(how.variant, e));
     TRY(source_open_hdf5(c, opt_arg(o, 0), &from, &rows, e));
-    rc = train_run(c, rows, &how, &result, e);
-    if (rc == ERR_MISMATCH || rc == ERR_FORMAT) err_prefix(e, rc, "%s", opt_arg(o, 0));
-    if (rc) goto done;
+    TRY(check_rows(opt_arg(o, 0), rows, how.batch, e));
+    TRY(train_run(c, rows, &how, &result, e));
     if (opt_json(o))
         rc = command_print_json(o, result_to_json(o, &result), e);
     else

@@ -48,7 +48,7 @@ source *toy_source_open(const toy_opts *o, const float **directions) {
     static const source_ops ops = {read_rows, read_held_out, close_source};
     toy_source *t = calloc(1, sizeof *t);
     if (!t || !(t->directions = malloc((size_t)(o->n_features * o->d_in) * sizeof(float)))) abort();
-    t->base = (source){.ops = &ops, .n_rows = o->n_rows, .n_held_out = o->n_held_out, .d_in = o->d_in};
+    t->base = (source){.ops = &ops, .n_rows = o->n_rows, .n_held_out = o->n_held_out, .d_in = o->d_in, .skip_first = 2};
     snprintf(t->base.hook_name, sizeof t->base.hook_name, "blocks.1.hook_resid_post");
     snprintf(t->base.model_name, sizeof t->base.model_name, "toy");
     snprintf(t->base.id, sizeof t->base.id, "toy-%llu", (unsigned long long)o->seed);

@@ -144,6 +144,7 @@ static void finds_a_planted_dictionary(void **state) {
     }
     assert_string_equal(found->cfg.hook_name, "blocks.1.hook_resid_post");
     assert_int_equal(found->cfg.trained_rows, 400128);
+    assert_int_equal(found->cfg.skip_first, 2);
     free(x);
     free(x_hat);
     fvu_release(&sums);

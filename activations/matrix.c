@@ -3,7 +3,9 @@
 #include "activations/h5.h"
 #include "core/mem.h"
 #include "core/strbuf.h"
+#include "formats/weights.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +14,8 @@ enum { READ_ROWS = 4096 };
 struct matrix {
     h5_file file;
     h5_rows rows;
+    weights *npy; /* a .npy file in place of both, with the only tensor it has */
+    const tensor_view *array;
     matrix_info info;
     char *dataset;
 };
@@ -70,6 +74,52 @@ static err_code name_dataset(const h5_file *f, const char *given, char **out, er
     return rc;
 }
 
+/* ---- .npy ---- */
+
+static bool is_npy(const char *path) {
+    char head[6] = {0};
+    FILE *f = fopen(path, "rb");
+    bool is = f && fread(head, 1, sizeof head, f) == sizeof head && !memcmp(head, "\x93NUMPY", sizeof head);
+    if (f) fclose(f);
+    return is;
+}
+
+/* float64 is read as float32, as from HDF5. */
+static const dtype *type_of_array(const tensor_view *t) {
+    static const struct {
+        const char *name;
+        store_dtype type;
+    } types[] = {{"F16", STORE_F16}, {"F32", STORE_F32}, {"F64", STORE_F32}};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (!strcmp(t->type->name, types[i].name)) return dtype_of(types[i].type);
+    return NULL;
+}
+
+static err_code open_npy(matrix *m, const char *path, const char *dataset, err *e) {
+    if (dataset && dataset[0]) return err_set(e, ERR_USAGE, "%s: a .npy has no datasets to choose from", path);
+    err_code rc = weights_open(path, &m->npy, e);
+    if (rc) return rc;
+    m->array = weights_tensor_at(m->npy, 0);
+    m->info = (matrix_info){.path = weights_path(m->npy), .dataset = "array", .type = type_of_array(m->array), .d = 1};
+    if (!m->info.type)
+        return err_set(e, ERR_FORMAT, "%s: expected float16, float32 or float64, found %s", path, m->array->type->name);
+    for (int i = 1; i < m->array->n_dims; i++) m->info.d *= m->array->shape[i];
+    if (m->array->n_dims < 2 || m->info.d < 1)
+        return err_set(e, ERR_FORMAT, "%s: expected rows [n, d], found %d dimensions, %lld values a row", path,
+                       m->array->n_dims, (long long)m->info.d);
+    m->info.n_rows = m->array->shape[0];
+    return ERR_OK;
+}
+
+static void read_npy(const matrix *m, int64_t first, int64_t n, void *x) {
+    const quant_type *t = m->array->type;
+    const char *from = (const char *)m->array->data + (size_t)(first * m->info.d) * t->block_bytes;
+    if (t->block_bytes == m->info.type->bytes)
+        memcpy(x, from, (size_t)(n * m->info.d) * t->block_bytes);
+    else
+        t->dequantize(from, n * m->info.d, x);
+}
+
 /* ---- the matrix ---- */
 
 err_code matrix_open(const char *path, const char *dataset, matrix **out, err *e) {
@@ -78,6 +128,11 @@ err_code matrix_open(const char *path, const char *dataset, matrix **out, err *e
     err_code rc = mem_new0(&m, 1, sizeof *m, "a matrix", e);
     if (rc) return rc;
     m->file = H5_FILE_INIT;
+    if (is_npy(path)) {
+        TRY(open_npy(m, path, dataset, e));
+        *out = m;
+        goto done;
+    }
     TRY(h5_open(path, false, &m->file, e));
     TRY(name_dataset(&m->file, dataset, &m->dataset, e));
     TRY(h5_rows_open(&m->file, m->dataset, &m->rows, e));
@@ -92,6 +147,7 @@ void matrix_close(matrix *m) {
     if (!m) return;
     h5_rows_close(&m->rows);
     h5_close(&m->file, NULL);
+    weights_close(m->npy);
     free(m->dataset);
     free(m);
 }
@@ -99,12 +155,13 @@ void matrix_close(matrix *m) {
 const matrix_info *matrix_info_of(const matrix *m) { return &m->info; }
 
 err_code matrix_read_stored(const matrix *m, const ctx *c, int64_t first, int64_t n, void *x, err *e) {
-    err_code rc = h5_rows_read(&m->file, &m->rows, first, n, x, e);
+    if (m->npy) read_npy(m, first, n, x);
+    err_code rc = m->npy ? ERR_OK : h5_rows_read(&m->file, &m->rows, first, n, x, e);
     if (rc) return rc;
     int64_t bad = dtype_find_not_finite(c, m->info.type, x, n, m->info.d);
     if (bad < 0) return ERR_OK;
-    return err_set(e, ERR_FORMAT, "%s: %s: row %lld holds a number that is infinite or not a number", m->file.path,
-                   m->dataset, (long long)(first + bad));
+    return err_set(e, ERR_FORMAT, "%s: %s: row %lld holds a number that is infinite or not a number", m->info.path,
+                   m->info.dataset, (long long)(first + bad));
 }
 
 err_code matrix_read(const matrix *m, const ctx *c, int64_t first, int64_t n, float *x, err *e) {

@@ -1,4 +1,5 @@
-/* matrix.h — the rows of any float dataset [n, ..] in an HDF5 file, in order, as float32: ours or another program's.
+/* matrix.h — the rows of any float dataset [n, ..] in an HDF5 file, or of a .npy file, in order, as float32: ours or another
+ * program's.
  *
  * Trailing dimensions count as one. Rows are checked: one that is infinite or not a number is ERR_FORMAT with its number.
  * Threads: one call at a time in the whole process (HDF5). Errors: ERR_IO, ERR_FORMAT.
@@ -16,7 +17,7 @@ typedef struct matrix_info {
     const dtype *type; /* of stored rows */
 } matrix_info;
 
-/* dataset: its path in the file or the name of a hook; NULL: the only one there is. */
+/* dataset: its path in the file or the name of a hook; NULL: the only one there is, as in a .npy. */
 err_code matrix_open(const char *path, const char *dataset, matrix **out, err *e);
 void matrix_close(matrix *m); /* accepts NULL */
 const matrix_info *matrix_info_of(const matrix *m);

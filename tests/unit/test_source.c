@@ -3,6 +3,7 @@
 #include "support/test.h"
 
 #include "activations/source.h"
+#include "core/half.h"
 
 #include <hdf5.h>
 
@@ -98,6 +99,68 @@ static void test_any_matrix(void **state) {
     test_remove_dir(dir), free(path);
 }
 
+static void expect_refusal(const char *path, const char *dataset, err_code code, const char *words) {
+    source *s = NULL;
+    err e = {0};
+    ctx c = test_ctx(1);
+    float x[64];
+    source_opts o = {.dataset = dataset};
+    err_code rc = source_open_hdf5(&c, path, &o, &s, &e);
+    if (!rc) rc = source_read(s, &c, 0, 1, x, &e);
+    source_close(s);
+    assert_int_equal(rc, code);
+    if (!strstr(e.message, words)) fail_msg("expected '%s' in '%s'", words, e.message);
+}
+
+/* The same rows in a .npy of `descr`; shape as text, "(500, 2, 3)". */
+static void write_npy(const char *path, const char *descr, const char *shape, int64_t n, int64_t d) {
+    char header[119];
+    FILE *f = fopen(path, "wb");
+    memset(header, ' ', sizeof header);
+    header[snprintf(header, sizeof header, "{'descr': '%s', 'fortran_order': False, 'shape': %s, }", descr, shape)] = ' ';
+    header[117] = '\n';
+    fwrite("\x93NUMPY\1\0\x76\0", 1, 10, f);
+    fwrite(header, 1, 118, f);
+    for (int64_t i = 0; i < n * d; i++) {
+        double x = (double)(i / d) + 0.25 * (double)(i % d);
+        float single = (float)x;
+        uint16_t half = half_from_f32(single);
+        if (descr[2] == '8') fwrite(&x, 1, 8, f);
+        if (descr[2] == '4') fwrite(descr[1] == 'i' ? (void *)&i : (void *)&single, 1, 4, f);
+        if (descr[2] == '2') fwrite(&half, 1, 2, f);
+    }
+    fclose(f);
+}
+
+static void test_npy(void **state) {
+    (void)state;
+    char *dir = test_make_dir(), *path = path_in(dir, "m.npy");
+    const struct {
+        const char *descr, *shape;
+        int64_t n, d;
+    } cases[] = {{"<f4", "(1000, 3)", 1000, 3}, {"<f8", "(777, 1)", 777, 1}, {"<f2", "(500, 2, 3)", 500, 6}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        err e;
+        source *s;
+        ctx c = test_ctx(2);
+        write_npy(path, cases[i].descr, cases[i].shape, cases[i].n, cases[i].d);
+        source_opts o = {.seed = 5, .held_out = 0.3};
+        assert_ok(source_open_hdf5(&c, path, &o, &s, &e), &e);
+        assert_int_equal(s->n_rows + s->n_held_out, cases[i].n);
+        assert_int_equal(s->d_in, cases[i].d);
+        check_stream(s, 2);
+        source_close(s);
+    }
+    expect_refusal(path, "x", ERR_USAGE, "no datasets");
+    write_npy(path, "<i4", "(50, 3)", 50, 3);
+    expect_refusal(path, NULL, ERR_FORMAT, "found I32");
+    write_npy(path, "<f4", "(150,)", 50, 3);
+    expect_refusal(path, NULL, ERR_FORMAT, "found 1 dimensions");
+    write_npy(path, "<f4", "(50, 3)", 49, 3);
+    expect_refusal(path, NULL, ERR_FORMAT, "expected 600 bytes");
+    test_remove_dir(dir), free(path);
+}
+
 static void id_of(const char *path, uint64_t seed, double held_out, char id[65], float *first) {
     source *s;
     err e;
@@ -171,19 +234,6 @@ static void test_texts_stay_together(void **state) {
     test_remove_dir(dir), free(path);
 }
 
-static void expect_refusal(const char *path, const char *dataset, err_code code, const char *words) {
-    source *s = NULL;
-    err e = {0};
-    ctx c = test_ctx(1);
-    float x[64];
-    source_opts o = {.dataset = dataset};
-    err_code rc = source_open_hdf5(&c, path, &o, &s, &e);
-    if (!rc) rc = source_read(s, &c, 0, 1, x, &e);
-    source_close(s);
-    assert_int_equal(rc, code);
-    if (!strstr(e.message, words)) fail_msg("expected '%s' in '%s'", words, e.message);
-}
-
 static void test_refusals(void **state) {
     (void)state;
     char *dir = test_make_dir(), *path = path_in(dir, "m.h5"), *text = path_in(dir, "t.h5"), *none = path_in(dir, "none.h5");
@@ -237,8 +287,8 @@ static void test_synthetic(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_any_matrix), cmocka_unit_test(test_ids),       cmocka_unit_test(test_texts_stay_together),
-        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_synthetic),
+        cmocka_unit_test(test_any_matrix),          cmocka_unit_test(test_npy),      cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_texts_stay_together), cmocka_unit_test(test_refusals), cmocka_unit_test(test_synthetic),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -202,22 +202,6 @@ static err_code check_whole(const parsed_options *o, const option_rules *r, err 
 
 /* ---- life cycle ---- */
 
-static void add_quoted(strbuf *s, const char *word) {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%^";
-    if (*word && strspn(word, plain) == strlen(word)) {
-        strbuf_add_str(s, word);
-        return;
-    }
-    strbuf_add_char(s, '\'');
-    for (; *word; word++) {
-        if (*word == '\'')
-            strbuf_add_str(s, "'\\''");
-        else
-            strbuf_add_char(s, *word);
-    }
-    strbuf_add_char(s, '\'');
-}
-
 static err_code make_slots(parsed_options *o, const option *own, err *e) {
     while (own && own[o->n_own].name) o->n_own++;
     err_code rc = mem_new0(&o->slots, (size_t)slot_count(o), sizeof *o->slots, "options", e);
@@ -241,7 +225,7 @@ err_code options_parse(const option_rules *rules, int argc, char *const *argv, p
     strbuf_addf(&line, "sae %s", rules->command);
     for (int i = 0; i < argc; i++) {
         strbuf_add_char(&line, ' ');
-        add_quoted(&line, argv[i]);
+        strbuf_add_shell_word(&line, argv[i]);
     }
     TRY(strbuf_check(&line, e));
     o->command_line = strbuf_detach(&line);

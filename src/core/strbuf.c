@@ -42,6 +42,22 @@ void strbuf_addf(strbuf *s, const char *fmt, ...) {
     s->len += (size_t)n;
 }
 
+void strbuf_add_shell_word(strbuf *s, const char *word) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%^";
+    if (*word && strspn(word, plain) == strlen(word)) {
+        strbuf_add_str(s, word);
+        return;
+    }
+    strbuf_add_char(s, '\'');
+    for (; *word; word++) {
+        if (*word == '\'')
+            strbuf_add_str(s, "'\\''");
+        else
+            strbuf_add_char(s, *word);
+    }
+    strbuf_add_char(s, '\'');
+}
+
 void strbuf_reset(strbuf *s) {
     s->len = 0;
     s->failed = false;

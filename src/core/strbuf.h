@@ -23,6 +23,7 @@ void strbuf_add(strbuf *s, const void *bytes, size_t n);
 void strbuf_add_str(strbuf *s, const char *text);
 void strbuf_add_char(strbuf *s, char c);
 void strbuf_addf(strbuf *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void strbuf_add_shell_word(strbuf *s, const char *word); /* quoted as a shell wants it, where it needs to be */
 void strbuf_reset(strbuf *s);
 void strbuf_release(strbuf *s);
 char *strbuf_detach(strbuf *s); /* owned by the caller, free with free(); NULL if an append failed */

@@ -42,12 +42,23 @@ err_code name_parse(const corpus_index *x, const char *text, name_words *out, er
     return ERR_OK;
 }
 
+/* Whether nothing but blanks stands between occurrence i and the one before it; a blank may be a token of its own. */
+static bool follows(const corpus_index *x, int64_t i) {
+    const vocab_view *v = &x->vocab;
+    for (int64_t t = x->occurrences[i - 1].last + 1; t < x->occurrences[i].first; t++) {
+        uint32_t token = x->corpus->tokens[t];
+        for (uint64_t b = v->offsets[token]; b < v->offsets[token + 1]; b++)
+            if (v->bytes[b] != ' ' && v->bytes[b] != '\n') return false;
+    }
+    return true;
+}
+
 /* Whether the name stands at occurrence i, its words side by side in one document. */
 static bool stands_at(const corpus_index *x, const name_words *name, int64_t i, int64_t doc_end) {
     if (i + name->n > doc_end) return false;
     for (int k = 0; k < name->n; k++) {
         if (x->occurrences[i + k].word != name->words[k]) return false;
-        if (k && x->occurrences[i + k].first - x->occurrences[i + k - 1].last > 1) return false;
+        if (k && !follows(x, i + k)) return false;
     }
     return true;
 }
@@ -126,7 +137,7 @@ static err_code collect_runs(const corpus_index *x, run_list *out, err *e) {
     for (int64_t d = 0; d < x->corpus->n_docs; d++)
         for (int64_t i = x->doc_first_word[d], end; i < x->doc_first_word[d + 1]; i = end) {
             for (end = i; end < x->doc_first_word[d + 1] && x->occurrences[end].capital; end++)
-                if (end > i && x->occurrences[end].first - x->occurrences[end - 1].last > 1) break;
+                if (end > i && !follows(x, end)) break;
             if (end > i)
                 TRY(add_run(x, capitals, i, end, out, e));
             else

@@ -437,8 +437,6 @@ static void pass_release(pass *p) {
     postings_release(&p->postings);
     sparse_release(&p->codes);
     label_index_free(p->labels);
-    corpus_index_release(&p->rows.index);
-    free(p->rows.row_token);
     model_close(p->model);
     sae_free(p->sae);
     row_source_release(&p->rows);

@@ -16,7 +16,7 @@ json_t *feature_stats_to_json(const feature_stats *f) {
                      "top_tokens", f->top_tokens, "fires", (json_int_t)f->fires, "tokens", (json_int_t)f->tokens, "docs",
                      (json_int_t)f->docs, "density", real(f->density), "max", real(f->max), "mean", real(f->mean),
                      "interpretability", real(f->interpretability), "selectivity", real(f->selectivity), "neighbour",
-                     real(f->neighbour));
+                     real(f->neighbour), "output", real(f->output));
 }
 
 static json_t *example_to_json(const feature_example *x) {
@@ -103,4 +103,44 @@ json_t *find_result_to_json(const find_result *r) {
                      "rivals", rivals, "mentions", (json_int_t)r->mentions, "positives", (json_int_t)r->positives,
                      "negatives", (json_int_t)r->negatives, "candidates", (json_int_t)r->candidates, "seconds_detect",
                      real(r->seconds_detect), "seconds_cause", real(r->seconds_cause));
+}
+
+/* ---- eval ---- */
+
+static json_t *interval_to_json(interval x) {
+    return json_pack("{s:o s:o s:o}", "value", real(x.value), "low", real(x.low), "high", real(x.high));
+}
+
+/* Bins that hold latents. */
+static json_t *density_to_json(const recon_result *r) {
+    json_t *bins = json_array();
+    for (int b = 0; b < RECON_BINS; b++)
+        if (r->density[b])
+            json_array_append_new(bins, json_pack("{s:f s:f s:I}", "low", recon_bin_low(b), "high", recon_bin_low(b + 1),
+                                                  "latents", (json_int_t)r->density[b]));
+    return bins;
+}
+
+static json_t *eval_to_json(const ce_result *x, const recon_result *r) {
+#define LOSS(name) x ? interval_to_json(x->name) : json_null()
+    return json_pack("{s:o s:o s:o s:o s:o s:o s:o s:o s:o s:o s:o s:o s:I s:o}", "fvu", interval_to_json(r->fvu), "l0",
+                     interval_to_json(r->l0), "dead", interval_to_json(r->dead), "cosine", interval_to_json(r->cosine),
+                     "norm_ratio", interval_to_json(r->norm_ratio), "delta_ce", LOSS(delta_ce), "ce_recovered",
+                     LOSS(ce_recovered), "ce_recovered_mean", LOSS(ce_recovered_mean), "ce", LOSS(ce), "ce_sae", LOSS(ce_sae),
+                     "ce_zero", LOSS(ce_zero), "ce_mean", LOSS(ce_mean), "rows", (json_int_t)r->rows, "density",
+                     density_to_json(r));
+#undef LOSS
+}
+
+json_t *recon_result_to_json(const recon_result *r) { return eval_to_json(NULL, r); }
+
+json_t *ce_result_to_json(const ce_result *r) {
+    json_t *whole = eval_to_json(r, &r->recon);
+    if (json_object_set_new(whole, "documents", json_integer(r->documents)) ||
+        json_object_set_new(whole, "tokens", json_integer(r->tokens)) ||
+        json_object_set_new(whole, "seconds", real(r->seconds))) {
+        json_decref(whole);
+        return NULL;
+    }
+    return whole;
 }

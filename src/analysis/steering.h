@@ -72,7 +72,7 @@ typedef enum steering_kind {
     STEERING_RANDOM_DIRECTION
 } steering_kind;
 
-enum { STEERING_FEATURES_MAX = 16, STEERING_CONTROLS = 20, STEERING_NAME_MAX = 96 };
+enum { STEERING_REPORT_SAMPLES = 2, STEERING_FEATURES_MAX = 16, STEERING_CONTROLS = 20, STEERING_NAME_MAX = 96 };
 
 typedef struct steering_arm {
     steering_kind kind;
@@ -133,9 +133,9 @@ typedef struct steering_candidate {
 typedef struct steering_search_opts {
     steer_opts steer; /* n_samples is taken from the two below; words are needed, perplexity is always measured */
     const char *const *prompts;
-    int n_prompts; /* the first half chooses */
-    int64_t choice_samples, report_samples;
-    bool pairs; /* try the best candidates two by two as well */
+    int n_prompts;                          /* the first half chooses */
+    int64_t choice_samples, report_samples; /* of each prompt; the commands report STEERING_REPORT_SAMPLES times as many */
+    bool pairs;                             /* try the best candidates two by two as well */
 } steering_search_opts;
 
 /* {words[], choice[] arms, arms[] arms, best, outputs[], positions_changed, ...}: `choice` holds every candidate and the

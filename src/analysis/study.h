@@ -12,7 +12,7 @@
  * whose files are there is skipped; one that was stopped continues where capture and train can (capture.h, train.h); one
  * whose inputs changed is made anew. Files that study.json does not know are never removed.
  *
- * A concept the model does not know is said so and ends in a report without steering, not in an error.
+ * A concept the model does not know is said so and ends in a report without steering, not in an error, unless `anyway`.
  * Errors: those of the stages, with the stage's name before them. ERR_CANCELLED: run it again to go on.
  */
 #ifndef ANALYSIS_STUDY_H
@@ -31,6 +31,7 @@ typedef struct study_opts {
     const char *out;     /* folder */
     int64_t tokens, context, skip_first;
     int64_t width, k, rows, batch;
+    bool anyway; /* find and steer also when the model does not know the concept */
     uint64_t seed;
 } study_opts;
 #define STUDY_DEFAULTS                                                                                                       \

@@ -15,48 +15,10 @@
 
 /* In the order of the work. How to add one: command.h. */
 static const command *const commands[] = {
-#ifdef HAVE_cmd_study /* bootstrap: TODO-REMOVE all of these #ifdef */
-    &cmd_study,
-#endif
-#ifdef HAVE_cmd_inspect
-    &cmd_inspect,
-#endif
-#ifdef HAVE_cmd_tokenize
-    &cmd_tokenize,
-#endif
-#ifdef HAVE_cmd_generate
-    &cmd_generate,
-#endif
-#ifdef HAVE_cmd_perplexity
-    &cmd_perplexity,
-#endif
-#ifdef HAVE_cmd_capture
-    &cmd_capture,
-#endif
-#ifdef HAVE_cmd_train
-    &cmd_train,
-#endif
-#ifdef HAVE_cmd_encode
-    &cmd_encode,
-#endif
-#ifdef HAVE_cmd_convert
-    &cmd_convert,
-#endif
-#ifdef HAVE_cmd_eval
-    &cmd_eval,
-#endif
-#ifdef HAVE_cmd_features
-    &cmd_features,
-#endif
-#ifdef HAVE_cmd_find
-    &cmd_find,
-#endif
-#ifdef HAVE_cmd_steer
-    &cmd_steer,
-#endif
-    NULL,
+    &cmd_study,  &cmd_inspect, &cmd_tokenize, &cmd_generate, &cmd_perplexity, &cmd_capture, &cmd_train,
+    &cmd_encode, &cmd_convert, &cmd_eval,     &cmd_features, &cmd_find,       &cmd_steer,
 };
-enum { N_COMMANDS = sizeof commands / sizeof *commands - 1 };
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 /* ---- stopping ---- */
 
@@ -138,7 +100,7 @@ static int fail(const char *name, const err *e) {
 static const command *command_by_name(const char *name, err *e) {
     struct {
         const char *name;
-    } names[N_COMMANDS + 1];
+    } names[N_COMMANDS];
     for (int i = 0; i < N_COMMANDS; i++) names[i].name = commands[i]->name;
     int found = names_find(name, names, N_COMMANDS, sizeof *names);
     if (found < 0) names_unknown(e, ERR_USAGE, "command", name, names, N_COMMANDS, sizeof *names);

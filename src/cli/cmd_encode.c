@@ -9,16 +9,17 @@ static const option options[] = {
      false, true},
     {"dataset", OPT_STRING, NULL, "NAME", "hook or path of the dataset (default: the SAE's hook, else the file's only one)",
      0, 0, false, false},
-    {"k", OPT_INT, NULL, "K", "let K latents of a row fire in place of the SAE's own k", 1, 1e9, false, false},
-    {"scaling-factor", OPT_REAL, "1", "S", "the SAE was trained on S times these rows; undone in reconstructions", 1e-30,
+    {"k", OPT_INT, NULL, "K", "how many latents fire, where the SAE's files do not say", 1, 1e9, false, false},
+    {"scaling-factor", OPT_REAL, NULL, "S", "what rows are multiplied by first, where the SAE's files do not say", 1e-30,
      1e30, false, false},
     {0},
 };
 
 static err_code run(ctx *c, const parsed_options *o, err *e) {
     const char *out = opt_string(o, "out");
-    const encode_opts how = {
-        .dataset = opt_string(o, "dataset"), .k = opt_int(o, "k"), .scaling = opt_real(o, "scaling-factor")};
+    const encode_opts how = {.dataset = opt_string(o, "dataset"),
+                             .given = {.k = opt_int(o, "k"),
+                                       .scaling_factor = opt_given(o, "scaling-factor") ? opt_real(o, "scaling-factor") : 0}};
     encode_result r;
     err_code rc = encode_file(c, opt_arg(o, 0), opt_arg(o, 1), out, &how, &r, e);
     if (rc) return rc;
@@ -30,8 +31,9 @@ static err_code run(ctx *c, const parsed_options *o, err *e) {
                                             command_json_real(l0), "fvu", command_json_real(r.fvu), "rows_per_second",
                                             command_json_real(rate), "out", out),
                                   e);
-    printf("%lld rows, %.4g of %lld latents on each, FVU %.4g; %.0f rows/s\n\n", (long long)r.rows, l0, (long long)r.latents,
-           r.fvu, rate);
+    printf("%lld rows, %.4g of %lld latents on each", (long long)r.rows, l0, (long long)r.latents);
+    if (isfinite(r.fvu)) printf(", FVU %.4g", r.fvu);
+    printf("; %.0f rows/s\n\n", rate);
     outcome_wrote(out, "latents and reconstructions");
     outcome_again(o);
     return ERR_OK;
@@ -41,8 +43,8 @@ const command cmd_encode = {
     .name = "encode",
     .help = "rows of a file to sparse latents and reconstructions, with any SAE that loads",
     .usage = "SAE ROWS --out F.h5",
-    .examples = "sae encode study/sae study/activations.h5 --out codes.h5\nsae encode published-sae/ rows.h5 --dataset /x "
-                "--k 64 --out codes.h5",
+    .examples = "sae encode study/sae study/activations.h5 --out codes.h5\n"
+                "sae encode layer16.sae.pt rows.npy --k 50 --out codes.h5",
     .options = options,
     .min_args = 2,
     .max_args = 2,

@@ -4,6 +4,7 @@
 #include "core/mem.h"
 
 #include <errno.h>
+#include <hdf5_hl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -238,6 +239,18 @@ err_code h5_put_array(const h5_file *f, const char *name, hid_t type, uint64_t n
     H5Pclose(groups);
     H5Pclose(list);
     H5Sclose(space);
+    return rc;
+}
+
+err_code h5_put_scale(const h5_file *f, const char *dataset, unsigned dimension, const char *scale, const char *name,
+                      err *e) {
+    err_code rc = ERR_OK;
+    hid_t to = H5Dopen2(f->id, dataset, H5P_DEFAULT), from = H5Dopen2(f->id, scale, H5P_DEFAULT);
+    if (to < 0 || from < 0 || (H5DSis_scale(from) <= 0 && H5DSset_scale(from, name) < 0) ||
+        H5DSattach_scale(to, from, dimension) < 0 || H5DSset_label(to, dimension, name) < 0)
+        rc = h5_fail(f, e, ERR_IO, "cannot make %s a scale of %s", scale, dataset);
+    if (to >= 0) H5Dclose(to);
+    if (from >= 0) H5Dclose(from);
     return rc;
 }
 

@@ -54,6 +54,9 @@ err_code h5_open_array(const h5_file *f, const char *name, H5T_class_t cls, hid_
 err_code h5_get_array(const h5_file *f, const char *name, H5T_class_t cls, hid_t memory_type, size_t size,
                       void *out /* T** */, uint64_t *n, err *e);
 
+/* Names dimension i of a dataset after a list of its length, which becomes its scale. */
+err_code h5_put_scale(const h5_file *f, const char *dataset, unsigned dimension, const char *scale, const char *name, err *e);
+
 /* ---- rows of numbers ---- */
 
 /* A dataset [n_rows, ..] of floats; trailing dimensions count as one. */

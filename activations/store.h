@@ -4,14 +4,16 @@
  *   /row_token uint64 [n_rows]    row -> token (rows leave out skipped positions)
  *   /vocab/bytes uint8 [..]       /vocab/offsets uint64 [n_vocab+1]  the pieces, so that the file explains itself
  *   /hooks/<hook_name>/activations float16|bfloat16|float32 [n_rows, d_model], chunks of 4096 rows, no filter
+ *       its dimensions have the scales /row_token and /hooks/<hook_name>/d_model (0, 1, ..)
  *   /progress/<hook_name> uint8 [n_chunks]  1 = that chunk is complete and on disk
  *   attributes on /: format "sae.activations", version, model_name, model_sha256, architecture, tokenizer_sha256, context,
  *   bos, skip_first, corpus_hash, model_path, tool_version, command; on each hook: hook_name, layer, d_model, dtype, mean_norm
  *   and rms; beside its activations a dataset row_mean. The last three are NaN until the hook is complete.
  *
  * All sizes are known before the first row: everything is created and its space reserved up front, then chunks are filled in
- * place and marked complete after a sync. No HDF5 metadata changes while rows are written, so a killed writer leaves a file
- * that opens and can be continued.
+ * place and marked complete after a sync. The path holds a whole file from the moment it exists, and no HDF5 metadata changes
+ * while rows are written: a killed writer leaves a file that opens and can be continued, and others may read meanwhile.
+ * float16 reaches 65504: a chunk with more is refused, and store_restart_hook makes the hook bfloat16 (both take two bytes).
  * Threads: one call at a time in the whole process (HDF5). Errors: ERR_NOSPACE, ERR_IO, ERR_FORMAT, ERR_MISMATCH.
  */
 #ifndef ACTIVATIONS_STORE_H

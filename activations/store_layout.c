@@ -25,7 +25,7 @@ static uint64_t bytes_needed(const store_contents *n) {
     const store_info *info = n->info;
     uint64_t total = 1 << 20; /* headers, attributes, chunk indices of small files */
     for (int i = 0; i < info->n_hooks; i++)
-        total += (uint64_t)n_chunks_of(info->n_rows) * (chunk_bytes(info, i) + 128) + 8 * (uint64_t)info->hooks[i].d_model;
+        total += (uint64_t)n_chunks_of(info->n_rows) * (chunk_bytes(info, i) + 128) + 12 * (uint64_t)info->hooks[i].d_model;
     for (int64_t i = 0; i < info->n_vocab; i++) {
         size_t len;
         tokenizer_piece(n->t, (uint32_t)i, &len);
@@ -133,15 +133,28 @@ static err_code create_rows(const h5_file *f, const store_info *info, int i, err
     return rc;
 }
 
-static err_code create_statistics(const h5_file *f, const store_hook *h, err *e) {
-    char name[STORE_PATH_MAX];
+/* Beside the rows: the mean row, unknown as yet, and the numbers of its columns, a scale as /row_token is one of the rows. */
+static err_code create_columns(const h5_file *f, const store_hook *h, err *e) {
+    char rows[STORE_PATH_MAX], name[STORE_PATH_MAX];
     float *unknown = NULL;
-    err_code rc = mem_new(&unknown, (size_t)h->d_model, sizeof *unknown, "a mean row", e);
-    if (rc) return rc;
-    for (int64_t j = 0; j < h->d_model; j++) unknown[j] = NAN;
+    uint32_t *column = NULL;
+    err_code rc;
+    TRY(mem_new(&unknown, (size_t)h->d_model, sizeof *unknown, "a mean row", e));
+    TRY(mem_new(&column, (size_t)h->d_model, sizeof *column, "numbers of columns", e));
+    for (int64_t j = 0; j < h->d_model; j++) {
+        unknown[j] = NAN;
+        column[j] = (uint32_t)j;
+    }
     name_in_file(name, "/hooks/", h->name, "/row_mean");
-    rc = h5_put_array(f, name, H5T_IEEE_F32LE, (uint64_t)h->d_model, unknown, e);
+    TRY(h5_put_array(f, name, H5T_IEEE_F32LE, (uint64_t)h->d_model, unknown, e));
+    name_in_file(name, "/hooks/", h->name, "/d_model");
+    TRY(h5_put_array(f, name, H5T_STD_U32LE, (uint64_t)h->d_model, column, e));
+    name_in_file(rows, "/hooks/", h->name, "/activations");
+    TRY(h5_put_scale(f, rows, 0, "/row_token", "row", e));
+    TRY(h5_put_scale(f, rows, 1, name, "d_model", e));
+done:
     free(unknown);
+    free(column);
     return rc;
 }
 
@@ -171,7 +184,7 @@ static err_code create_hook(const h5_file *f, const store_info *info, int i, err
     TRY(h5_put_real(f, group, "mean_norm", NAN, e));
     TRY(h5_put_real(f, group, "rms", NAN, e));
     TRY(create_rows(f, info, i, e));
-    TRY(create_statistics(f, h, e));
+    TRY(create_columns(f, h, e));
     TRY(create_progress(f, info, i, e));
 done:
     H5Gclose(group);

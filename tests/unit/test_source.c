@@ -1,4 +1,5 @@
 /* Sources of rows: every epoch a permutation, any position at any time, whole texts held out, other programs' files. */
+#include "support/oom.h"
 #include "support/store_fixture.h"
 #include "support/test.h"
 
@@ -161,6 +162,39 @@ static void test_npy(void **state) {
     test_remove_dir(dir), free(path);
 }
 
+/* More rows than a pool holds: blocks go to another pool each epoch, and the short last block may stand in any of them. */
+static void test_several_pools(void **state) {
+    enum { N = (1 << 22) * 2 + 1000 };
+    (void)state;
+    char *dir = test_make_dir(), *path = path_in(dir, "m.h5");
+    source *s;
+    err e;
+    ctx c = test_ctx(2);
+    write_matrix(path, H5T_IEEE_F32LE, N, 1, 0, false);
+    source_opts o = {.seed = 9, .held_out = 0.01};
+    assert_ok(source_open_hdf5(&c, path, &o, &s, &e), &e);
+    int64_t n = s->n_rows;
+    float *x = malloc((size_t)n * sizeof *x), part[3000];
+    uint8_t *seen = calloc(N, 1);
+    for (int epoch = 0; epoch < 2; epoch++) {
+        assert_ok(source_read(s, &c, epoch * n, n, x, &e), &e);
+        int64_t low = 0;
+        for (int64_t i = 0; i < n; i++) {
+            assert_int_equal(seen[(int64_t)x[i]]++, epoch);
+            low += i < n / 2 && x[i] < (float)N / 2;
+        }
+        assert_true(llabs(low - n / 4) < n / 100); /* the first half of the epoch is not the first half of the file */
+        for (int64_t first = 0; first < n; first += n / 3 - 1) { /* across pools and epochs, back and forth */
+            int64_t at = n - first < 3000 ? n - 3000 : first;
+            assert_ok(source_read(s, &c, epoch * n + at, 3000, part, &e), &e);
+            assert_memory_equal(part, x + at, sizeof part);
+        }
+    }
+    free(x), free(seen);
+    source_close(s);
+    test_remove_dir(dir), free(path);
+}
+
 static void id_of(const char *path, uint64_t seed, double held_out, char id[65], float *first) {
     source *s;
     err e;
@@ -234,6 +268,31 @@ static void test_texts_stay_together(void **state) {
     test_remove_dir(dir), free(path);
 }
 
+static err_code open_and_read(void *arg, err *e) {
+    source *s = NULL;
+    ctx c = test_ctx(1);
+    float x[64];
+    source_opts o = {.dataset = "blocks.10.hook_mlp_out", .held_out = 0.2};
+    err_code rc;
+    TRY(source_open_hdf5(&c, arg, &o, &s, e));
+    TRY(source_read(s, &c, 0, 3, x, e));
+    TRY(source_read_held_out(s, &c, 0, 1, x, e));
+done:
+    source_close(s);
+    return rc;
+}
+
+static void test_no_memory(void **state) {
+    (void)state;
+    char *dir = test_make_dir(), *path = path_in(dir, "a.h5");
+    store_fixture f;
+    store_fixture_init(&f, 60);
+    store_fixture_write(&f, path);
+    oom_sweep(open_and_read, path, 1000);
+    store_fixture_release(&f);
+    test_remove_dir(dir), free(path);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     char *dir = test_make_dir(), *path = path_in(dir, "m.h5"), *text = path_in(dir, "t.h5"), *none = path_in(dir, "none.h5");
@@ -287,8 +346,10 @@ static void test_synthetic(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_any_matrix),          cmocka_unit_test(test_npy),      cmocka_unit_test(test_ids),
-        cmocka_unit_test(test_texts_stay_together), cmocka_unit_test(test_refusals), cmocka_unit_test(test_synthetic),
+        cmocka_unit_test(test_any_matrix),          cmocka_unit_test(test_npy),
+        cmocka_unit_test(test_several_pools),       cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_texts_stay_together), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_no_memory),           cmocka_unit_test(test_synthetic),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

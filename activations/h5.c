@@ -254,19 +254,26 @@ err_code h5_put_scale(const h5_file *f, const char *dataset, unsigned dimension,
     return rc;
 }
 
-static bool has_filters(hid_t dataset) {
+/* Whether its values are all in this file, and whether they are filtered. */
+static void look_at_layout(hid_t dataset, bool *here, bool *filtered) {
     hid_t list = H5Dget_create_plist(dataset);
-    bool found = list >= 0 && H5Pget_layout(list) == H5D_CHUNKED && H5Pget_nfilters(list) > 0;
+    H5D_layout_t layout = list < 0 ? H5D_LAYOUT_ERROR : H5Pget_layout(list);
+    *here = layout == H5D_COMPACT || layout == H5D_CHUNKED || (layout == H5D_CONTIGUOUS && H5Pget_external_count(list) == 0);
+    *filtered = layout == H5D_CHUNKED && H5Pget_nfilters(list) > 0;
     if (list >= 0) H5Pclose(list);
-    return found;
 }
 
 /* Refuses a dataset that claims more than the file can hold. */
 static err_code check_storage(const h5_file *f, const char *name, hid_t dataset, uint64_t values, size_t size, err *e) {
     size_t claimed;
     uint64_t held = H5Dget_storage_size(dataset);
+    bool here, filtered;
+    look_at_layout(dataset, &here, &filtered);
+    if (!here)
+        return err_set(e, ERR_UNSUPPORTED, "%s: %s: keeps its values in other files, expected them in this one", f->path,
+                       name);
     bool lies = !mem_mul((size_t)values, size, &claimed) || held > f->size ||
-                (has_filters(dataset) ? claimed / FILTERED_RATIO_MAX > held : claimed > held);
+                (filtered ? claimed / FILTERED_RATIO_MAX > held : claimed > held);
     if (!lies) return ERR_OK;
     return err_set(e, ERR_FORMAT, "%s: %s: expected %llu values of %zu bytes, found %llu bytes", f->path, name,
                    (unsigned long long)values, size, (unsigned long long)held);
@@ -288,15 +295,22 @@ static int dims_of(hid_t dataset, hsize_t dims[H5S_MAX_RANK]) {
     return rank;
 }
 
+static bool is_list_of(hid_t dataset, hid_t type, H5T_class_t cls, hsize_t dims[H5S_MAX_RANK]) {
+    if (type < 0 || dims_of(dataset, dims) != 1 || H5Tget_class(type) != cls) return false;
+    if (cls == H5T_STRING) return H5Tis_variable_str(type) == 0;
+    return cls != H5T_INTEGER || H5Tget_sign(type) == H5T_SGN_NONE;
+}
+
 err_code h5_open_array(const h5_file *f, const char *name, H5T_class_t cls, hid_t *dataset, uint64_t *n, err *e) {
     hsize_t dims[H5S_MAX_RANK] = {0};
     err_code rc = open_dataset(f, name, dataset, e);
     if (rc) return rc;
     hid_t type = H5Dget_type(*dataset);
-    int rank = dims_of(*dataset, dims);
-    if (type < 0 || rank != 1 || H5Tget_class(type) != cls || (cls == H5T_STRING && H5Tis_variable_str(type) > 0))
+    if (!is_list_of(*dataset, type, cls, dims))
         rc = err_set(e, ERR_FORMAT, "%s: %s: expected a list, each item %s, found something else", f->path, name,
-                     cls == H5T_STRING ? "a string of fixed length" : class_name(cls));
+                     cls == H5T_STRING    ? "a string of fixed length"
+                     : cls == H5T_INTEGER ? "a whole number without sign"
+                                          : class_name(cls));
     else
         rc = check_storage(f, name, *dataset, dims[0], H5Tget_size(type), e);
     if (type >= 0) H5Tclose(type);

@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -197,6 +198,9 @@ static err_code read_hook_attributes(const h5_file *f, const char *group_name, s
         rc = err_prefix(e, ERR_FORMAT, "%s: %s", f->path, group_name);
     else
         h->dtype = t->id;
+    if (layer < 0 || layer > INT_MAX)
+        rc = err_set(e, ERR_FORMAT, "%s: %s: attribute layer: expected a number of a block, found %" PRId64, f->path,
+                     group_name, layer);
     h->layer = (int)layer;
 done:
     H5Gclose(group);
@@ -225,6 +229,18 @@ done:
     return rc;
 }
 
+/* The hooks' order is that of their making, which our groups keep; where a group does not, that of their names. */
+static err_code read_hook_name(const h5_file *f, hid_t group, int i, char name[HOOK_NAME_MAX], err *e) {
+    static const H5_index_t orders[] = {H5_INDEX_CRT_ORDER, H5_INDEX_NAME};
+    ssize_t n = -1;
+    for (int j = 0; j < 2 && n < 0; j++)
+        n = H5Lget_name_by_idx(group, ".", orders[j], H5_ITER_INC, (hsize_t)i, name, HOOK_NAME_MAX, H5P_DEFAULT);
+    if (n < 0) return h5_fail(f, e, ERR_FORMAT, "cannot list /hooks");
+    if (n < HOOK_NAME_MAX) return ERR_OK;
+    return err_set(e, ERR_FORMAT, "%s: expected hooks with names of at most %d bytes, found %zd", f->path, HOOK_NAME_MAX - 1,
+                   n);
+}
+
 static err_code read_hooks(store *s, err *e) {
     const h5_file *f = &s->file;
     H5G_info_t about;
@@ -235,14 +251,8 @@ static err_code read_hooks(store *s, err *e) {
         rc = err_set(e, ERR_FORMAT, "%s: expected 1 to %d hooks", f->path, STORE_HOOKS_MAX);
         goto done;
     }
-    H5_index_t order = about.storage_type == H5G_STORAGE_TYPE_SYMBOL_TABLE ? H5_INDEX_NAME : H5_INDEX_CRT_ORDER;
     for (int i = 0; i < (int)about.nlinks; i++) {
-        char *name = s->info.hooks[i].name;
-        ssize_t n = H5Lget_name_by_idx(group, ".", order, H5_ITER_INC, (hsize_t)i, name, HOOK_NAME_MAX, H5P_DEFAULT);
-        if (n < 1 || n >= HOOK_NAME_MAX) {
-            rc = err_set(e, ERR_FORMAT, "%s: expected hooks with names of at most %d bytes", f->path, HOOK_NAME_MAX - 1);
-            goto done;
-        }
+        TRY(read_hook_name(f, group, i, s->info.hooks[i].name, e));
         TRY(read_hook(s, i, e));
     }
     s->info.n_hooks = (int)about.nlinks;

@@ -46,7 +46,7 @@ err_code h5_get_real(const h5_file *f, hid_t object, const char *where, const ch
 /* Writes n numbers in one piece of the file, its space taken at once. memory_type is also the type in the file. */
 err_code h5_put_array(const h5_file *f, const char *name, hid_t type, uint64_t n, const void *values, err *e);
 
-/* An array of whole numbers without sign, of reals or of strings of fixed length (cls): its id and length. ERR_FORMAT when it is absent, of another shape or
+/* An array of whole numbers without sign, reals or strings of fixed length (cls): its id and length. ERR_FORMAT when it is absent, of another shape or
  * kind, or longer than the file. */
 err_code h5_open_array(const h5_file *f, const char *name, H5T_class_t cls, hid_t *dataset, uint64_t *n, err *e);
 

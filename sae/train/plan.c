@@ -53,8 +53,8 @@ static void fill_config(const train_opts *o, const source *rows, const sae_varia
     snprintf(cfg->model_sha256, sizeof cfg->model_sha256, "%s", rows->model_sha256);
 }
 
-static schedule make_schedule(const train_opts *o, int64_t steps) {
-    return (schedule){.peak = o->lr > 0 ? o->lr : schedule_default_lr(o->width),
+static schedule make_schedule(const train_opts *o, int64_t d_in, int64_t steps) {
+    return (schedule){.peak = o->lr > 0 ? o->lr : schedule_default_lr(d_in, o->width),
                       .steps = steps,
                       .warmup = min64(o->warmup >= 0 ? o->warmup : schedule_default_warmup(steps), steps),
                       .decay = (int64_t)(o->decay * (double)steps)};
@@ -73,7 +73,7 @@ err_code plan_make(const train_opts *o, const source *rows, train_plan *p, err *
     p->rows = p->steps * p->batch;
     p->rules.auxk = o->auxk;
     p->rules.k_aux = o->k_aux ? o->k_aux : max64(rows->d_in / 2, 1);
-    p->lr = make_schedule(o, p->steps);
+    p->lr = make_schedule(o, rows->d_in, p->steps);
     p->normal_rows = min64(max64(o->batch, NORMAL_ROWS), rows->n_rows);
     p->dead_window = o->dead_rows ? o->dead_rows : dead_default_window(p->rows, o->batch);
     p->log_steps = max64(o->log_every ? o->log_every / o->batch : (p->steps + LOG_LINES - 1) / LOG_LINES, 1);

@@ -10,7 +10,7 @@ typedef struct schedule {
 } schedule;
 
 /* The rules behind lr 0 and warmup -1; schedule.c says where they come from. */
-double schedule_default_lr(int64_t width);
+double schedule_default_lr(int64_t d_in, int64_t width);
 int64_t schedule_default_warmup(int64_t steps);
 
 /* Of step t, counted from 0. */

@@ -542,7 +542,8 @@ static void schedules(void **state) {
     for (int t = 0; t < 10; t++) assert_true(fabs(schedule_lr(&s, t) - expected[t]) < 1e-15);
     const schedule flat = {.peak = 2, .steps = 3};
     for (int t = 0; t < 3; t++) assert_true(schedule_lr(&flat, t) == 2);
-    assert_true(fabs(schedule_default_lr(4000) / schedule_default_lr(16000) - 2) < 1e-12); /* one over the root */
+    assert_true(fabs(schedule_default_lr(576, 5000) / schedule_default_lr(576, 20000) - 2) < 1e-12); /* one over the root */
+    assert_true(fabs(schedule_default_lr(1024, 5000) / schedule_default_lr(4096, 5000) - 2) < 1e-12);
     assert_int_equal(dead_default_window(1000000000, 4096), 10000000);
     assert_int_equal(dead_default_window(30000000, 4096), 3000000);
     assert_int_equal(dead_default_window(3000000, 4096), 819200);

@@ -26,7 +26,10 @@ int64_t attention_value_width(cpu_level level, int64_t d_head) {
 }
 
 bool attention_key_size(cpu_level level, int64_t n_positions, int64_t d_head, size_t *floats) {
-    return gemm_packed_size(level, n_positions, d_head, floats);
+    size_t bytes;
+    if (!gemm_packed_size(level, GEMM_F32, n_positions, d_head, &bytes)) return false;
+    *floats = bytes / sizeof(float);
+    return true;
 }
 
 bool attention_value_size(cpu_level level, int64_t n_positions, int64_t d_head, size_t *floats) {

@@ -2,6 +2,8 @@
 #include "core/mem.h"
 #include "math/kernels/gemm.h"
 
+#include <string.h>
+
 extern const gemm_kernels gemm_kernels_portable;
 #if defined(__x86_64__)
 extern const gemm_kernels gemm_kernels_avx2, gemm_kernels_avx512;
@@ -16,42 +18,96 @@ static const gemm_kernels *kernels_for(cpu_level level) {
     return &gemm_kernels_portable;
 }
 
+/* ---- forms ---- */
+
+enum { GROUP = 32 };
+
+/* Bytes of 32 values of one row. */
+static const size_t group_row_bytes[] = {
+    [GEMM_F32] = GROUP * sizeof(float), [GEMM_Q4] = 4 + GROUP / 2, [GEMM_Q8] = 2 + GROUP};
+
+/* How to add one: a row here, its packing in gemm_pack_blocks, and in kernels/forms.h what its layout is. */
+static const struct {
+    const char *type;
+    gemm_form form;
+} forms[] = {{"Q4_0", GEMM_Q4}, {"Q4_1", GEMM_Q4}, {"Q8_0", GEMM_Q8}};
+
+gemm_form gemm_form_of(const char *type, int64_t k) {
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        if (!strcmp(type, forms[i].type) && k % GROUP == 0) return forms[i].form;
+    return GEMM_F32;
+}
+
 int64_t gemm_panel(cpu_level level) { return kernels_for(level)->panel; }
 
-bool gemm_packed_size(cpu_level level, int64_t n, int64_t k, size_t *floats) {
-    size_t panel = (size_t)gemm_panel(level), rows;
-    if (n < 0 || k < 0 || !mem_add((size_t)n, panel - 1, &rows)) return false;
-    return mem_mul(rows / panel * panel, (size_t)k, floats);
+bool gemm_panel_size(cpu_level level, gemm_form form, int64_t k, size_t *bytes) {
+    size_t rows = (size_t)gemm_panel(level);
+    if (k < 0) return false;
+    if (form == GEMM_F32) return mem_mul((size_t)k, rows * sizeof(float), bytes);
+    return mem_mul((size_t)(k / GROUP), rows * group_row_bytes[form], bytes);
 }
 
-void gemm_pack_panel(cpu_level level, const float *rows, int64_t n_rows, int64_t k, float *panel) {
-    kernels_for(level)->pack(rows, n_rows, k, panel);
+bool gemm_packed_size(cpu_level level, gemm_form form, int64_t n, int64_t k, size_t *bytes) {
+    size_t rows, panel = (size_t)gemm_panel(level), panel_bytes;
+    if (n < 0 || !mem_add((size_t)n, panel - 1, &rows) || !gemm_panel_size(level, form, k, &panel_bytes)) return false;
+    return mem_mul(rows / panel, panel_bytes, bytes);
 }
+
+void gemm_pack_floats(cpu_level level, const float *rows, int64_t n_rows, int64_t k, float *panel) {
+    kernels_for(level)->pack_floats(rows, n_rows, k, panel);
+}
+
+bool gemm_pack_blocks(cpu_level level, const char *type, const void *const *rows, int64_t n_rows, int64_t k, void *panel) {
+    const gemm_kernels *kernels = kernels_for(level);
+    const uint8_t *const *blocks = (const uint8_t *const *)rows;
+    if (gemm_form_of(type, k) == GEMM_Q4) return kernels->pack_q4(blocks, n_rows, k, !strcmp(type, "Q4_1"), panel);
+    kernels->pack_q8(blocks, n_rows, k, panel);
+    return true;
+}
+
+gemm_weights gemm_rows(cpu_level level, const gemm_weights *w, int64_t first, int64_t n) {
+    size_t bytes = 0;
+    gemm_panel_size(level, w->form, w->k, &bytes); /* of weights that exist: cannot overflow */
+    return (gemm_weights){
+        .form = w->form, .n = n, .k = w->k, .panels = (char *)w->panels + (size_t)(first / gemm_panel(level)) * bytes};
+}
+
+static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+void gemm_unpack(const ctx *c, const gemm_weights *w, float *panels) {
+    const gemm_kernels *kernels = kernels_for(c->cpu);
+    int64_t panel = kernels->panel;
+#pragma omp parallel for num_threads(c->threads) schedule(static)
+    for (int64_t p = 0; p < divide_up(w->n, panel); p++)
+        kernels->unpack(w->form, gemm_rows(c->cpu, w, p * panel, panel).panels, 0, w->k, panels + p * panel * w->k);
+}
+
+/* ---- products ---- */
 
 /* Columns of a block: a few hundred when there are many rows, so that copying x is little beside multiplying it; when there
- * are few rows, as few as give both threads enough to do. Never dependent on the number of threads. */
+ * are few rows, as few as give every thread something to do. Never dependent on the number of threads. */
 static int64_t block_columns(int64_t m, int64_t panel) { return m > GEMM_BLOCK_ROWS / 2 ? 12 * 64 : panel * 4; }
 
-static int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
+static void run_block(const ctx *c, const gemm_kernels *kernels, int64_t m, const float *x, int64_t ldx,
+                      const gemm_product *p, int64_t row, int64_t column, int64_t columns) {
+    kernels->block(&(gemm_block){.rows = m - row < GEMM_BLOCK_ROWS ? m - row : GEMM_BLOCK_ROWS,
+                                 .x = x + row * ldx,
+                                 .ldx = ldx,
+                                 .w = gemm_rows(c->cpu, &p->w, column, p->w.n - column < columns ? p->w.n - column : columns),
+                                 .bias = p->bias ? p->bias + column : NULL,
+                                 .y = p->y + row * p->ldy + column,
+                                 .ldy = p->ldy});
+}
 
-void gemm(const ctx *c, int64_t m, int64_t k, const float *x, int64_t ldx, const gemm_product *products, int n_products) {
+void gemm(const ctx *c, int64_t m, const float *x, int64_t ldx, const gemm_product *products, int n_products) {
     const gemm_kernels *kernels = kernels_for(c->cpu);
-    int64_t columns = block_columns(m, kernels->panel), row_blocks = blocks(m, GEMM_BLOCK_ROWS), column_blocks = 0;
-    for (int p = 0; p < n_products; p++) column_blocks += blocks(products[p].n, columns);
+    int64_t columns = block_columns(m, kernels->panel), row_blocks = divide_up(m, GEMM_BLOCK_ROWS), column_blocks = 0;
+    for (int p = 0; p < n_products; p++) column_blocks += divide_up(products[p].w.n, columns);
 #pragma omp parallel for num_threads(c->threads) schedule(dynamic)
     for (int64_t i = 0; i < row_blocks * column_blocks; i++) {
-        int64_t row = i / column_blocks * GEMM_BLOCK_ROWS, block = i % column_blocks;
+        int64_t block = i % column_blocks;
         const gemm_product *p = products;
-        while (block >= blocks(p->n, columns)) block -= blocks(p++->n, columns);
-        int64_t column = block * columns;
-        kernels->block(&(gemm_block){.rows = m - row < GEMM_BLOCK_ROWS ? m - row : GEMM_BLOCK_ROWS,
-                                     .cols = p->n - column < columns ? p->n - column : columns,
-                                     .k = k,
-                                     .x = x + row * ldx,
-                                     .ldx = ldx,
-                                     .w = p->w + column * k,
-                                     .bias = p->bias ? p->bias + column : NULL,
-                                     .y = p->y + row * p->ldy + column,
-                                     .ldy = p->ldy});
+        while (block >= divide_up(p->w.n, columns)) block -= divide_up(p++->w.n, columns);
+        run_block(c, kernels, m, x, ldx, p, i / column_blocks * GEMM_BLOCK_ROWS, block * columns, columns);
     }
 }

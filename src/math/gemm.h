@@ -1,9 +1,15 @@
 /* gemm.h — y = x w^T for weights that are used again and again: w is packed once into panels, the order in which the register
  * tile reads it.
  *
- * A panel holds gemm_panel(level) rows of w, side by side at every k: panel[k][row]; missing rows of the last panel are zeros.
+ * A panel holds gemm_panel(level) rows of w side by side. Its numbers stay as small as the file had them where they have a
+ * form of their own here; a product makes float32 of them on the way, the same values that dequantising gives, bit for bit:
+ *   GEMM_F32   float [k, panel]
+ *   GEMM_Q4    per 32 of k: half scale [panel], half offset [panel], 4-bit q;  w = scale q + offset   (from Q4_0, Q4_1)
+ *   GEMM_Q8    per 32 of k: half scale [panel], signed 8-bit q;                w = scale q            (from Q8_0)
+ * Missing rows of the last panel are zeros.
+ *
  * Every element of y is one sum over k in a fixed order: its bits depend on its row of x and its row of w alone, not on the
- * thread count, nor on how many rows or columns there are. (They do differ between machine levels.)
+ * thread count, nor on how many rows or columns there are, nor on the form. (They do differ between machine levels.)
  * All matrices row-major float32; y overlaps nothing. The reference is ref_gemm in math/ref.h.
  */
 #ifndef MATH_GEMM_H
@@ -13,25 +19,46 @@
 
 #include <stddef.h>
 
+typedef enum gemm_form { GEMM_F32, GEMM_Q4, GEMM_Q8 } gemm_form;
+
+/* The form for rows of k values of this ggml type ("Q4_1"): GEMM_F32 when it has none of its own. */
+gemm_form gemm_form_of(const char *type, int64_t k);
+
+typedef struct gemm_weights {
+    gemm_form form;
+    int64_t n, k;
+    void *panels; /* [ceil(n / panel)] panels, 64-byte aligned */
+} gemm_weights;
+
 /* Rows of w in a panel at this level: 8, 16 or 32. */
 int64_t gemm_panel(cpu_level level);
 
-/* Floats that n rows of k values take when packed; false on overflow. */
-bool gemm_packed_size(cpu_level level, int64_t n, int64_t k, size_t *floats);
+/* Bytes of a panel of rows of k values, and of all panels of n rows; false on overflow. */
+bool gemm_panel_size(cpu_level level, gemm_form form, int64_t k, size_t *bytes);
+bool gemm_packed_size(cpu_level level, gemm_form form, int64_t n, int64_t k, size_t *bytes);
 
-/* Packs one panel: rows [n_rows, k], 1 <= n_rows <= gemm_panel; panel [k, gemm_panel]. */
-void gemm_pack_panel(cpu_level level, const float *rows, int64_t n_rows, int64_t k, float *panel);
+/* Packs one panel of float32 rows [n_rows, k], 1 <= n_rows <= gemm_panel. */
+void gemm_pack_floats(cpu_level level, const float *rows, int64_t n_rows, int64_t k, float *panel);
 
-/* One product of a call: y [m, n] = x w^T (+ bias). */
+/* Packs one panel of rows in blocks of a type that has a form of its own; rows[i] is row i's first block.
+ * False when a scale is so large that the form cannot hold it (8192 in Q4_0): such weights have to be packed as floats. */
+bool gemm_pack_blocks(cpu_level level, const char *type, const void *const *rows, int64_t n_rows, int64_t k, void *panel);
+
+/* The same weights as GEMM_F32, into panels of that size: worth it before several products with many rows. */
+void gemm_unpack(const ctx *c, const gemm_weights *w, float *panels);
+
+/* Rows first .. first + n of w, first a multiple of gemm_panel(level): a view. */
+gemm_weights gemm_rows(cpu_level level, const gemm_weights *w, int64_t first, int64_t n);
+
+/* One product of a call: y [m, w.n] = x w^T (+ bias). */
 typedef struct gemm_product {
-    const float *w; /* packed: n rows of k values */
-    int64_t n;
+    gemm_weights w;
     const float *bias; /* [n], or NULL */
-    float *y;          /* [m, n], row stride ldy */
+    float *y;          /* row stride ldy */
     int64_t ldy;
 } gemm_product;
 
-/* Several products of the same x [m, k] (row stride ldx): threads share all their blocks. */
-void gemm(const ctx *c, int64_t m, int64_t k, const float *x, int64_t ldx, const gemm_product *products, int n_products);
+/* Several products of the same x [m, w.k] (row stride ldx): threads share all their blocks. */
+void gemm(const ctx *c, int64_t m, const float *x, int64_t ldx, const gemm_product *products, int n_products);
 
 #endif

@@ -14,7 +14,8 @@
 
 enum {
     CHUNK_ROWS = 768,
-    FEW_ROWS = 16 /* below: starting threads takes longer than the work between two products */
+    FEW_ROWS = 16,    /* below: starting threads takes longer than the work between two products */
+    UNPACK_ROWS = 192 /* from here on weights become floats once a pass, not once a block of rows */
 };
 
 typedef struct pass {
@@ -28,14 +29,15 @@ typedef struct pass {
     int64_t n;           /* tokens */
     attention_run *runs; /* [n_runs] one for each stretch of tokens of one sequence */
     int64_t n_runs;
-    int64_t *run_of;           /* [n] */
-    float *x, *out;            /* [n, d_model] residual stream; what a step adds to it */
-    float *q;                  /* [n, d_q] queries, then what attention gathered */
-    float *turn;               /* [n, n_rotated] cosines and sines */
-    float *normed;             /* [CHUNK_ROWS, d_model] */
-    float *k, *v, *gate, *up;  /* [CHUNK_ROWS, ..] */
-    float *keys, *values;      /* of one layer when there is no cache: each run's heads */
-    size_t *key_at, *value_at; /* [n_runs] where a run's heads begin, in keys and values or in a cache's layer */
+    int64_t *run_of;              /* [n] */
+    float *x, *out;               /* [n, d_model] residual stream; what a step adds to it */
+    float *q;                     /* [n, d_q] queries, then what attention gathered */
+    float *turn;                  /* [n, n_rotated] cosines and sines */
+    float *normed;                /* [CHUNK_ROWS, d_model] */
+    float *k, *v, *gate, *up;     /* [CHUNK_ROWS, ..] */
+    float *weights, *weight_rows; /* of one layer, as floats; scratch to read them */
+    float *keys, *values;         /* of one layer when there is no cache: each run's heads */
+    size_t *key_at, *value_at;    /* [n_runs] where a run's heads begin, in keys and values or in a cache's layer */
 } pass;
 
 /* ---- the batch ---- */
@@ -137,6 +139,55 @@ done:
     return rc;
 }
 
+/* Whether a layer's weights have to be made for this pass. */
+static bool must_unpack(const pass *p, const linear *l) {
+    return !l->w.panels || (l->w.form != GEMM_F32 && p->n >= UNPACK_ROWS);
+}
+
+static size_t floats_of(const pass *p, const linear *l) {
+    size_t bytes = 0;
+    gemm_packed_size(p->m->cpu, GEMM_F32, l->w.n, l->w.k, &bytes);
+    return bytes / sizeof(float);
+}
+
+/* Room for the floats of the largest layer that has to be unpacked. */
+static err_code take_weights(pass *p, err *e) {
+    size_t most = 0, widest = 0;
+    err_code rc;
+    for (int64_t i = 0; i < p->m->spec.cfg.n_layers; i++) {
+        size_t total = 0;
+        for (int j = 0; j < LAYER_LINEARS; j++) {
+            const linear *l = p->m->layers[i].linears + j;
+            if (must_unpack(p, l)) total += floats_of(p, l);
+            if (!l->w.panels && (size_t)l->w.k > widest) widest = (size_t)l->w.k;
+        }
+        if (total > most) most = total;
+    }
+    TRY(arena_take(&p->m->scratch, &p->weights, most, sizeof *p->weights, e));
+    TRY(arena_take(&p->m->scratch, &p->weight_rows, widest * (size_t)(p->c->threads * gemm_panel(p->m->cpu)),
+                   sizeof *p->weight_rows, e));
+done:
+    return rc;
+}
+
+/* The weights of layer i as this pass multiplies them. */
+static model_layer ready_layer(const pass *p, int i) {
+    model_layer ready = p->m->layers[i];
+    float *panels = p->weights;
+    for (int j = 0; j < LAYER_LINEARS; j++) {
+        linear *l = ready.linears + j;
+        if (!must_unpack(p, l)) continue;
+        if (l->w.panels)
+            gemm_unpack(p->c, &l->w, panels);
+        else
+            linear_read(p->c, l, p->weight_rows, panels);
+        l->w.form = GEMM_F32;
+        l->w.panels = panels;
+        panels += floats_of(p, l);
+    }
+    return ready;
+}
+
 /* Cosines and sines in double: an angle of thousands of radians has lost its digits in float32. */
 static void fill_turns(pass *p) {
     int64_t n = p->m->spec.n_rotated, half = n / 2;
@@ -158,7 +209,7 @@ static void embed(pass *p) {
 /* ---- the steps of a block ---- */
 
 static gemm_product times(const linear *l, float *y) {
-    return (gemm_product){.w = l->packed, .n = l->n, .bias = l->bias, .y = y, .ldy = l->n};
+    return (gemm_product){.w = l->w, .bias = l->bias, .y = y, .ldy = l->w.n};
 }
 
 /* normed [n, d] of the rows from `first` on */
@@ -211,13 +262,15 @@ static void attention_step(pass *p, const model_layer *l, int i) {
     for (int64_t first = 0; first < p->n; first += CHUNK_ROWS) {
         int64_t n = p->n - first < CHUNK_ROWS ? p->n - first : CHUNK_ROWS;
         norm_rows(p, l->attn_norm, first, n, p->normed);
-        const gemm_product qkv[] = {times(&l->q, p->q + first * l->q.n), times(&l->k, p->k), times(&l->v, p->v)};
-        gemm(p->c, n, d, p->normed, d, qkv, 3);
+        const linear *q = l->linears + LAYER_Q;
+        const gemm_product qkv[] = {times(q, p->q + first * q->w.n), times(l->linears + LAYER_K, p->k),
+                                    times(l->linears + LAYER_V, p->v)};
+        gemm(p->c, n, p->normed, d, qkv, 3);
         rotate_and_store(p, first, n);
     }
     attention(p->c, &shape, p->runs, p->n_runs);
-    const gemm_product out = times(&l->attn_out, p->out);
-    gemm(p->c, p->n, l->attn_out.k, p->q, l->attn_out.k, &out, 1);
+    const gemm_product out = times(l->linears + LAYER_ATTN_OUT, p->out);
+    gemm(p->c, p->n, p->q, out.w.k, &out, 1);
 }
 
 static void mlp_step(pass *p, const model_layer *l) {
@@ -225,13 +278,13 @@ static void mlp_step(pass *p, const model_layer *l) {
     for (int64_t first = 0; first < p->n; first += CHUNK_ROWS) {
         int64_t n = p->n - first < CHUNK_ROWS ? p->n - first : CHUNK_ROWS;
         norm_rows(p, l->mlp_norm, first, n, p->normed);
-        const gemm_product both[] = {times(&l->gate, p->gate), times(&l->up, p->up)};
-        gemm(p->c, n, d, p->normed, d, both, 2);
+        const gemm_product both[] = {times(l->linears + LAYER_GATE, p->gate), times(l->linears + LAYER_UP, p->up)};
+        gemm(p->c, n, p->normed, d, both, 2);
 #pragma omp parallel for num_threads(p->c->threads) if (n >= FEW_ROWS)
         for (int64_t i = 0; i < n; i++)
             p->m->kernels->silu_mul(p->gate + i * d_ff, p->gate + i * d_ff, p->up + i * d_ff, d_ff);
-        const gemm_product down = times(&l->down, p->out + first * d);
-        gemm(p->c, n, d_ff, p->gate, d_ff, &down, 1);
+        const gemm_product down = times(l->linears + LAYER_DOWN, p->out + first * d);
+        gemm(p->c, n, p->gate, d_ff, &down, 1);
     }
 }
 
@@ -261,10 +314,10 @@ static bool hooks_remain(const pass *p, hook_point at) {
 }
 
 static err_code run_block(pass *p, int i, bool whole, err *e) {
-    const model_layer *l = p->m->layers + i;
+    model_layer l = {0};
     for (hook_point at = {.layer = i}; at.kind <= HOOK_RESID_POST && !p->finished; at.kind++) {
-        if (at.kind == HOOK_ATTN_OUT) attention_step(p, l, i);
-        if (at.kind == HOOK_MLP_OUT) mlp_step(p, l);
+        if (at.kind == HOOK_ATTN_OUT) l = ready_layer(p, i), attention_step(p, &l, i);
+        if (at.kind == HOOK_MLP_OUT) mlp_step(p, &l);
         if (at.kind == HOOK_RESID_MID || at.kind == HOOK_RESID_POST) add_out(p);
         err_code rc = visit_hooks(p, at, at.kind == HOOK_ATTN_OUT || at.kind == HOOK_MLP_OUT ? p->out : p->x, e);
         if (rc != ERR_OK) return rc;
@@ -287,6 +340,7 @@ err_code model_forward(const ctx *c, model *m, const model_batch *b, kvcache *kv
     TRY(find_runs(&p, e));
     TRY(place_keys(&p, e));
     TRY(take_rows(&p, e));
+    TRY(take_weights(&p, e));
     fill_turns(&p);
     embed(&p);
     for (int i = 0; i < m->spec.cfg.n_layers && !p.finished; i++) {

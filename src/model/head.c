@@ -17,8 +17,7 @@ err_code model_logits(const ctx *c, model *m, const float *hidden, int64_t n, fl
     const linear *h = &m->head;
     err_code rc = linear_pack(&same_level, &m->head, e);
     if (rc != ERR_OK) return rc;
-    gemm(&same_level, n, h->k, hidden, h->k,
-         &(gemm_product){.w = h->packed, .n = h->n, .bias = h->bias, .y = logits, .ldy = h->n}, 1);
+    gemm(&same_level, n, hidden, h->w.k, &(gemm_product){.w = h->w, .bias = h->bias, .y = logits, .ldy = h->w.n}, 1);
     return ERR_OK;
 }
 
@@ -46,13 +45,12 @@ typedef struct head_block {
 static void row_block(const ctx *c, model *m, const float *hidden, const uint32_t *targets, int64_t n, head_block *b,
                       double *logprobs) {
     const linear *h = &m->head;
-    int64_t columns = HEAD_COLUMNS < h->n ? HEAD_COLUMNS : h->n;
+    int64_t columns = HEAD_COLUMNS < h->w.n ? HEAD_COLUMNS : h->w.n;
     for (int64_t i = 0; i < n; i++) b->sums[i] = (log_sum){.largest = -INFINITY};
-    for (int64_t first = 0; first < h->n; first += columns) {
-        int64_t width = h->n - first < columns ? h->n - first : columns;
-        gemm(c, n, h->k, hidden, h->k,
-             &(gemm_product){.w = h->packed + first * h->k, /* HEAD_COLUMNS is a multiple of every panel */
-                             .n = width,
+    for (int64_t first = 0; first < h->w.n; first += columns) {
+        int64_t width = h->w.n - first < columns ? h->w.n - first : columns;
+        gemm(c, n, hidden, h->w.k,
+             &(gemm_product){.w = gemm_rows(c->cpu, &h->w, first, width), /* HEAD_COLUMNS is a multiple of every panel */
                              .bias = h->bias ? h->bias + first : NULL,
                              .y = b->logits,
                              .ldy = columns},
@@ -73,16 +71,16 @@ err_code model_logprobs(const ctx *c, model *m, const float *hidden, const uint3
     head_block *b = NULL;
     err_code rc = ERR_OK;
     for (int64_t i = 0; i < n; i++)
-        if (targets[i] >= m->head.n)
+        if (targets[i] >= m->head.w.n)
             return err_set(e, ERR_MISMATCH, "token %u is asked for, but the model has %lld", targets[i],
-                           (long long)m->head.n);
+                           (long long)m->head.w.n);
     arena_reset(&m->scratch);
     TRY(linear_pack(&same_level, &m->head, e));
     TRY(arena_take(&m->scratch, &b, 1, sizeof *b, e));
     TRY(arena_take(&m->scratch, &b->logits, (size_t)(n < HEAD_ROWS ? n : HEAD_ROWS), HEAD_COLUMNS * sizeof(float), e));
     for (int64_t i = 0; i < n; i += HEAD_ROWS) {
         TRY(ctx_check_cancel(c, e));
-        row_block(&same_level, m, hidden + i * m->head.k, targets + i, n - i < HEAD_ROWS ? n - i : HEAD_ROWS, b,
+        row_block(&same_level, m, hidden + i * m->head.w.k, targets + i, n - i < HEAD_ROWS ? n - i : HEAD_ROWS, b,
                   logprobs + i);
     }
 done:

@@ -1,4 +1,4 @@
-/* linear.c — a matrix of the file becomes panels of float32. */
+/* linear.c — a matrix of the file becomes panels. */
 #include "model/model_internal.h"
 
 #include <stdlib.h>
@@ -16,33 +16,82 @@ int64_t linear_file_row(const linear *l, int64_t i) {
     return i - j + (j < half ? 2 * j : 2 * (j - half) + 1);
 }
 
-err_code linear_pack(const ctx *c, linear *l, err *e) {
-    if (l->packed) return ERR_OK;
-    int64_t panel = gemm_panel(c->cpu), panels = (l->n + panel - 1) / panel;
-    size_t size;
-    float *packed = NULL, *rows = NULL;
-    err_code rc = ERR_OK;
-    if (!gemm_packed_size(c->cpu, l->n, l->k, &size)) return err_set(e, ERR_FORMAT, "%s is too large", l->rows->name);
-    TRY(mem_new(&packed, size, sizeof *packed, "packed weights", e));
-    TRY(mem_new(&rows, (size_t)(c->threads * panel), (size_t)l->k * sizeof *rows, "weights", e));
+bool linear_size(cpu_level level, const linear *l, size_t *bytes) {
+    return gemm_packed_size(level, l->w.form, l->w.n, l->w.k, bytes);
+}
+
+static const void *row_blocks(const linear *l, int64_t i) {
+    size_t bytes = l->rows->size / (size_t)l->w.n;
+    return (const char *)l->rows->data + (size_t)linear_file_row(l, i) * bytes;
+}
+
+/* Panel p as floats; rows [gemm_panel, k] is scratch. */
+static void read_panel(cpu_level level, const linear *l, int64_t p, float *rows, float *panel) {
+    int64_t size = gemm_panel(level), k = l->w.k, n = l->w.n - p * size < size ? l->w.n - p * size : size;
+    for (int64_t r = 0; r < n; r++) embedding_row(l->rows, linear_file_row(l, p * size + r), rows + r * k);
+    gemm_pack_floats(level, rows, n, k, panel);
+}
+
+void linear_read(const ctx *c, const linear *l, float *scratch, float *panels) {
+    int64_t size = gemm_panel(c->cpu), k = l->w.k, n_panels = (l->w.n + size - 1) / size;
 #pragma omp parallel for num_threads(c->threads) schedule(static)
-    for (int64_t thread = 0; thread < c->threads; thread++) {
-        float *mine = rows + thread * panel * l->k;
-        for (int64_t p = thread; p < panels; p += c->threads) {
-            int64_t n = l->n - p * panel < panel ? l->n - p * panel : panel;
-            for (int64_t r = 0; r < n; r++) embedding_row(l->rows, linear_file_row(l, p * panel + r), mine + r * l->k);
-            gemm_pack_panel(c->cpu, mine, n, l->k, packed + p * panel * l->k);
-        }
-    }
-    l->packed = packed;
-    packed = NULL;
+    for (int64_t thread = 0; thread < c->threads; thread++)
+        for (int64_t p = thread; p < n_panels; p += c->threads)
+            read_panel(c->cpu, l, p, scratch + thread * size * k, panels + p * size * k);
+}
+
+static err_code pack_floats(const ctx *c, linear *l, err *e) {
+    size_t size;
+    float *panels = NULL, *scratch = NULL;
+    err_code rc = ERR_OK;
+    if (!gemm_packed_size(c->cpu, GEMM_F32, l->w.n, l->w.k, &size))
+        return err_set(e, ERR_FORMAT, "tensor %s is too large", l->rows->name);
+    TRY(mem_new(&panels, size, 1, "packed weights", e));
+    TRY(mem_new(&scratch, (size_t)(c->threads * gemm_panel(c->cpu)), (size_t)l->w.k * sizeof *scratch, "weights", e));
+    linear_read(c, l, scratch, panels);
+    l->w.form = GEMM_F32;
+    l->w.panels = panels;
+    panels = NULL;
 done:
-    free(packed);
-    free(rows);
+    free(panels);
+    free(scratch);
     return rc;
 }
 
+enum { PANEL_MAX = 32 };
+
+static bool pack_blocks(const ctx *c, const linear *l, char *panels) {
+    int64_t size = gemm_panel(c->cpu), n_panels = (l->w.n + size - 1) / size;
+    size_t bytes = 0;
+    int fits = 1;
+    gemm_panel_size(c->cpu, l->w.form, l->w.k, &bytes); /* part of a size that did not overflow */
+#pragma omp parallel for num_threads(c->threads) schedule(static) reduction(& : fits)
+    for (int64_t p = 0; p < n_panels; p++) {
+        const void *rows[PANEL_MAX];
+        int64_t n = l->w.n - p * size < size ? l->w.n - p * size : size;
+        for (int64_t r = 0; r < n; r++) rows[r] = row_blocks(l, p * size + r);
+        fits &= gemm_pack_blocks(c->cpu, l->rows->type->name, rows, n, l->w.k, panels + (size_t)p * bytes);
+    }
+    return fits;
+}
+
+err_code linear_pack(const ctx *c, linear *l, err *e) {
+    size_t size;
+    void *panels = NULL;
+    if (l->w.panels) return ERR_OK;
+    if (l->w.form == GEMM_F32) return pack_floats(c, l, e);
+    if (!linear_size(c->cpu, l, &size)) return err_set(e, ERR_FORMAT, "tensor %s is too large", l->rows->name);
+    err_code rc = mem_new(&panels, size, 1, "packed weights", e);
+    if (rc != ERR_OK) return rc;
+    if (pack_blocks(c, l, panels)) {
+        l->w.panels = panels;
+        return ERR_OK;
+    }
+    free(panels);
+    return pack_floats(c, l, e);
+}
+
 void linear_release(linear *l) {
-    free(l->packed);
+    free(l->w.panels);
     free(l->bias);
 }

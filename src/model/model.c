@@ -42,9 +42,9 @@ static err_code bind_linear(const model *m, const char *stem, int layer, int64_t
         if (rc != ERR_OK) return rc;
     }
     tensor_name(name, stem, layer, "weight");
-    l->n = n;
-    l->k = k;
-    return weights_require(m->w, name, 2, shape, &l->rows, e);
+    err_code rc = weights_require(m->w, name, 2, shape, &l->rows, e);
+    if (rc == ERR_OK) l->w = (gemm_weights){.form = gemm_form_of(l->rows->type->name, k), .n = n, .k = k};
+    return rc;
 }
 
 /* The rows of q and k, and with them their bias, as our rope wants them. */
@@ -55,32 +55,58 @@ static err_code unpair_rows(const model *m, linear *l, err *e) {
     l->d_head = m->spec.cfg.d_head;
     l->n_paired = m->spec.n_rotated;
     if (!l->bias) return ERR_OK;
-    TRY(mem_new(&bias, (size_t)l->n, sizeof *bias, "weights", e));
-    for (int64_t i = 0; i < l->n; i++) bias[i] = l->bias[linear_file_row(l, i)];
+    TRY(mem_new(&bias, (size_t)l->w.n, sizeof *bias, "weights", e));
+    for (int64_t i = 0; i < l->w.n; i++) bias[i] = l->bias[linear_file_row(l, i)];
     free(l->bias);
     l->bias = bias;
 done:
     return rc;
 }
 
-static err_code load_layer(const ctx *c, const model *m, int i, model_layer *l, err *e) {
+static err_code bind_layer(const model *m, int i, model_layer *l, err *e) {
     const model_config *g = &m->spec.cfg;
     const tensor_names *t = m->spec.names;
     int64_t d = g->d_model, d_q = g->n_heads * g->d_head, d_kv = g->n_kv_heads * g->d_head;
+    const struct {
+        const char *stem;
+        int64_t n, k;
+    } matrices[LAYER_LINEARS] = {
+        [LAYER_Q] = {t->q, d_q, d},           [LAYER_K] = {t->k, d_kv, d},
+        [LAYER_V] = {t->v, d_kv, d},          [LAYER_ATTN_OUT] = {t->attn_out, d, d_q},
+        [LAYER_GATE] = {t->gate, g->d_ff, d}, [LAYER_UP] = {t->up, g->d_ff, d},
+        [LAYER_DOWN] = {t->down, d, g->d_ff},
+    };
     err_code rc;
     TRY(load_vector(m, t->attn_norm, i, "weight", d, &l->attn_norm, e));
     TRY(load_vector(m, t->mlp_norm, i, "weight", d, &l->mlp_norm, e));
-    TRY(bind_linear(m, t->q, i, d_q, d, &l->q, e));
-    TRY(bind_linear(m, t->k, i, d_kv, d, &l->k, e));
-    TRY(bind_linear(m, t->v, i, d_kv, d, &l->v, e));
-    TRY(bind_linear(m, t->attn_out, i, d, d_q, &l->attn_out, e));
-    TRY(bind_linear(m, t->gate, i, g->d_ff, d, &l->gate, e));
-    TRY(bind_linear(m, t->up, i, g->d_ff, d, &l->up, e));
-    TRY(bind_linear(m, t->down, i, d, g->d_ff, &l->down, e));
-    TRY(unpair_rows(m, &l->q, e));
-    TRY(unpair_rows(m, &l->k, e));
-    linear *const all[] = {&l->q, &l->k, &l->v, &l->attn_out, &l->gate, &l->up, &l->down};
-    for (size_t j = 0; j < sizeof all / sizeof *all; j++) TRY(linear_pack(c, all[j], e));
+    for (int j = 0; j < LAYER_LINEARS; j++)
+        TRY(bind_linear(m, matrices[j].stem, i, matrices[j].n, matrices[j].k, l->linears + j, e));
+    TRY(unpair_rows(m, l->linears + LAYER_Q, e));
+    TRY(unpair_rows(m, l->linears + LAYER_K, e));
+done:
+    return rc;
+}
+
+/* Blocks stay packed in memory when all of them fit into this; else each is read again for every pass. */
+enum { KEPT_MEGABYTES = 3072 };
+
+static bool blocks_fit(const model *m) {
+    size_t total = 0, bytes;
+    for (int64_t i = 0; i < m->spec.cfg.n_layers; i++)
+        for (int j = 0; j < LAYER_LINEARS; j++)
+            if (!linear_size(m->cpu, m->layers[i].linears + j, &bytes) || !mem_add(total, bytes, &total)) return false;
+    return total >> 20 < KEPT_MEGABYTES;
+}
+
+static err_code load_blocks(const ctx *c, model *m, err *e) {
+    err_code rc;
+    TRY(mem_new0(&m->layers, (size_t)m->spec.cfg.n_layers, sizeof *m->layers, "layers", e));
+    for (int i = 0; i < m->spec.cfg.n_layers; i++) TRY(bind_layer(m, i, m->layers + i, e));
+    if (!blocks_fit(m)) return ERR_OK;
+    for (int64_t i = 0; i < m->spec.cfg.n_layers; i++) {
+        TRY(ctx_check_cancel(c, e));
+        for (int j = 0; j < LAYER_LINEARS; j++) TRY(linear_pack(c, m->layers[i].linears + j, e));
+    }
 done:
     return rc;
 }
@@ -137,11 +163,7 @@ static err_code load_weights(const ctx *c, model *m, err *e) {
     TRY(arch_describe(m->w, &m->spec, e));
     TRY(load_name(m, e));
     TRY(load_ends(m, e));
-    TRY(mem_new0(&m->layers, (size_t)m->spec.cfg.n_layers, sizeof *m->layers, "layers", e));
-    for (int i = 0; i < m->spec.cfg.n_layers; i++) {
-        TRY(ctx_check_cancel(c, e));
-        TRY(load_layer(c, m, i, m->layers + i, e));
-    }
+    TRY(load_blocks(c, m, e));
 done:
     return rc == ERR_OK || rc == ERR_CANCELLED ? rc : err_prefix(e, rc, "%s", weights_path(m->w));
 }
@@ -167,8 +189,7 @@ done:
 
 static void release_layer(model_layer *l) {
     free(l->attn_norm), free(l->mlp_norm);
-    linear_release(&l->q), linear_release(&l->k), linear_release(&l->v), linear_release(&l->attn_out);
-    linear_release(&l->gate), linear_release(&l->up), linear_release(&l->down);
+    for (int j = 0; j < LAYER_LINEARS; j++) linear_release(l->linears + j);
 }
 
 void model_close(model *m) {
@@ -205,9 +226,9 @@ err_code model_hook_point(const model *m, const char *layer_or_hook, hook_point 
 }
 
 err_code model_unembed_rows(const model *m, int64_t first, int64_t n, float *out, err *e) {
-    if (first < 0 || n < 0 || first > m->head.n || n > m->head.n - first)
+    if (first < 0 || n < 0 || first > m->head.w.n || n > m->head.w.n - first)
         return err_set(e, ERR_USAGE, "rows %lld to %lld of the unembedding were asked for; it has %lld", (long long)first,
-                       (long long)(first + n - 1), (long long)m->head.n);
-    for (int64_t i = 0; i < n; i++) embedding_row(m->head.rows, first + i, out + i * m->head.k);
+                       (long long)(first + n - 1), (long long)m->head.w.n);
+    for (int64_t i = 0; i < n; i++) embedding_row(m->head.rows, first + i, out + i * m->head.w.k);
     return ERR_OK;
 }

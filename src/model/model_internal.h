@@ -9,24 +9,33 @@
 #include "model/arch.h"
 #include "model/model.h"
 
-/* y = x w^T (+ bias): a matrix of the file, packed for math/gemm.h. */
+/* y = x w^T (+ bias): a matrix of the file, and packed for math/gemm.h. */
 typedef struct linear {
-    const tensor_view *rows; /* [n, k] */
-    int64_t n, k;
+    const tensor_view *rows;  /* [n, k] */
     int64_t d_head, n_paired; /* the first n_paired rows of every d_head are stored as pairs; 0: rows as they stand */
-    float *packed;            /* NULL until linear_pack */
+    gemm_weights w;           /* panels NULL: not kept in memory, linear_read makes them when they are needed */
     float *bias;              /* [n], or NULL */
 } linear;
 
 /* Which row of the file is row i: pairs (2j, 2j + 1) of a head come apart into halves. */
 int64_t linear_file_row(const linear *l, int64_t i);
 
+/* Bytes that l takes packed, in the form it is kept in; false on overflow. */
+bool linear_size(cpu_level level, const linear *l, size_t *bytes);
+
+/* Packs l to stay: in its type's own form, else as floats. Nothing to do the second time. */
 err_code linear_pack(const ctx *c, linear *l, err *e);
+
+/* Packs l as floats into panels of that size; scratch [c->threads, gemm_panel, k]. */
+void linear_read(const ctx *c, const linear *l, float *scratch, float *panels);
+
 void linear_release(linear *l);
+
+enum { LAYER_Q, LAYER_K, LAYER_V, LAYER_ATTN_OUT, LAYER_GATE, LAYER_UP, LAYER_DOWN, LAYER_LINEARS };
 
 typedef struct model_layer {
     float *attn_norm, *mlp_norm; /* [d_model] gains */
-    linear q, k, v, attn_out, gate, up, down;
+    linear linears[LAYER_LINEARS];
 } model_layer;
 
 struct model {

@@ -3,8 +3,10 @@
  * number of rows, of columns or of threads. */
 #include "support/test.h"
 
+#include "core/half.h"
 #include "core/mem.h"
 #include "core/rng.h"
+#include "formats/quant.h"
 #include "math/gemm.h"
 #include "math/ref.h"
 
@@ -23,27 +25,28 @@ static float *normals(int64_t n, uint64_t index) {
     return x;
 }
 
-static float *packed(cpu_level level, const float *w, int64_t n, int64_t k) {
+static gemm_weights packed(cpu_level level, const float *w, int64_t n, int64_t k) {
     size_t size;
-    assert_true(gemm_packed_size(level, n, k, &size));
-    float *out = normals((int64_t)size, 9); /* packing must overwrite all of it */
+    assert_true(gemm_packed_size(level, GEMM_F32, n, k, &size));
+    float *out = normals((int64_t)(size / sizeof *out), 9); /* packing must overwrite all of it */
     int64_t panel = gemm_panel(level);
-    for (int64_t j = 0; j < n; j += panel) gemm_pack_panel(level, w + j * k, n - j < panel ? n - j : panel, k, out + j * k);
-    return out;
+    for (int64_t j = 0; j < n; j += panel) gemm_pack_floats(level, w + j * k, n - j < panel ? n - j : panel, k, out + j * k);
+    return (gemm_weights){.form = GEMM_F32, .n = n, .k = k, .panels = out};
 }
 
 /* Row stride of y: one more than n, a mark at the end of each row. */
-static void run(cpu_level level, int threads, int64_t m, int64_t n, int64_t k, const float *x, const float *w,
+static void run(cpu_level level, int threads, int64_t m, int64_t n, int64_t k, const float *x, gemm_weights w,
                 const float *bias, float *y) {
     ctx c = test_ctx(threads);
     c.cpu = level;
     for (int64_t i = 0; i < m * (n + 1); i++) y[i] = 77;
-    gemm(&c, m, k, x, k, &(gemm_product){.w = w, .n = n, .bias = bias, .y = y, .ldy = n + 1}, 1);
+    gemm(&c, m, x, k, &(gemm_product){.w = w, .bias = bias, .y = y, .ldy = n + 1}, 1);
     for (int64_t i = 0; i < m; i++) assert_true(y[i * (n + 1) + n] == 77);
 }
 
 static void check(cpu_level level, int64_t m, int64_t n, int64_t k, bool biased) {
-    float *x = normals(m * k, 1), *w = normals(n * k, 2), *bias = normals(n, 3), *panels = packed(level, w, n, k);
+    float *x = normals(m * k, 1), *w = normals(n * k, 2), *bias = normals(n, 3);
+    gemm_weights panels = packed(level, w, n, k);
     float *y = normals(m * (n + 1), 4), *again = normals(m * (n + 1), 5);
     double *expected = malloc((size_t)(m * n + 1) * sizeof *expected);
     const float *b = biased ? bias : NULL;
@@ -62,7 +65,7 @@ static void check(cpu_level level, int64_t m, int64_t n, int64_t k, bool biased)
         run(level, 1, 1, n, k, x + i * k, panels, b, again);
         assert_memory_equal(y + i * (n + 1), again, (size_t)n * sizeof *y);
     }
-    free(x), free(w), free(bias), free(panels), free(y), free(again), free(expected);
+    free(x), free(w), free(bias), free(panels.panels), free(y), free(again), free(expected);
 }
 
 static void products_of_odd_shapes(void **state) {
@@ -81,38 +84,112 @@ static void several_products_of_one_x(void **state) {
     float *x = normals(M * K, 1);
     for (cpu_level level = CPU_PORTABLE; level <= cpu_best(); level++) {
         gemm_product products[3];
-        float *w[3], *y[3], *alone = normals(M * (N2 + 1), 8);
+        gemm_weights w[3];
+        float *y[3], *alone = normals(M * (N2 + 1), 8);
         for (int p = 0; p < 3; p++) {
             float *rows = normals(n[p] * K, (uint64_t)(20 + p));
             w[p] = packed(level, rows, n[p], K), y[p] = normals(M * (n[p] + 1), 0);
-            products[p] = (gemm_product){.w = w[p], .n = n[p], .y = y[p], .ldy = n[p] + 1};
+            products[p] = (gemm_product){.w = w[p], .y = y[p], .ldy = n[p] + 1};
             free(rows);
         }
         ctx c = test_ctx(2);
         c.cpu = level;
-        gemm(&c, M, K, x, K, products, 3);
+        gemm(&c, M, x, K, products, 3);
         for (int p = 0; p < 3; p++) {
             run(level, 1, M, n[p], K, x, w[p], NULL, alone);
             for (int64_t i = 0; i < M; i++)
                 assert_memory_equal(y[p] + i * (n[p] + 1), alone + i * (n[p] + 1), (size_t)n[p] * sizeof *alone);
-            free(w[p]), free(y[p]);
+            free(w[p].panels), free(y[p]);
         }
         free(alone);
     }
     free(x);
 }
 
+/* ---- forms ---- */
+
+/* Blocks of random bits with sane scales: n rows of k values. */
+static uint8_t *random_blocks(const quant_type *t, int64_t n, int64_t k) {
+    size_t size = (size_t)(n * k / t->block_size) * t->block_bytes;
+    uint8_t *blocks = malloc(size);
+    rng r = rng_stream(4, RNG_SYNTHETIC, 1);
+    for (size_t i = 0; i < size; i++) blocks[i] = (uint8_t)rng_u64(&r);
+    for (size_t b = 0; b < size; b += t->block_bytes) {
+        uint16_t half[2] = {half_from_f32((float)rng_normal(&r) / 16), half_from_f32((float)rng_normal(&r))};
+        memcpy(blocks + b, half, !strcmp(t->name, "Q4_1") ? 4 : 2);
+    }
+    return blocks;
+}
+
+static void check_form(cpu_level level, const quant_type *t, int64_t n, int64_t k) {
+    static const int64_t rows_of_x[] = {1, 2, 5, 97};
+    int64_t panel = gemm_panel(level);
+    gemm_form form = gemm_form_of(t->name, k);
+    size_t size, panel_size;
+    float *w = normals(n * k, 1), *x = normals(97 * k, 2), *y = normals(97 * (n + 1), 3),
+          *expected = normals(97 * (n + 1), 4);
+    uint8_t *blocks = random_blocks(t, n, k);
+    t->dequantize(blocks, n * k, w);
+    assert_true(form != GEMM_F32);
+    assert_true(gemm_packed_size(level, form, n, k, &size) && gemm_panel_size(level, form, k, &panel_size));
+    gemm_weights small = {.form = form, .n = n, .k = k, .panels = normals((int64_t)(size / sizeof(float)), 5)};
+    gemm_weights large = packed(level, w, n, k);
+    for (int64_t j = 0; j < n; j += panel) {
+        const void *rows[32];
+        int64_t n_rows = n - j < panel ? n - j : panel;
+        for (int64_t i = 0; i < n_rows; i++) rows[i] = blocks + (size_t)((j + i) * k / t->block_size) * t->block_bytes;
+        assert_true(
+            gemm_pack_blocks(level, t->name, rows, n_rows, k, (char *)small.panels + (size_t)(j / panel) * panel_size));
+    }
+    ctx c = test_ctx(2);
+    c.cpu = level;
+    gemm_packed_size(level, GEMM_F32, n, k, &size);
+    float *floats = normals((int64_t)(size / sizeof *floats), 6);
+    gemm_unpack(&c, &small, floats);
+    for (size_t i = 0; i < size / sizeof *floats; i++) assert_true(floats[i] == ((float *)large.panels)[i]);
+    for (int i = 0; i < COUNT(rows_of_x); i++) {
+        run(level, 2, rows_of_x[i], n, k, x, small, NULL, y);
+        run(level, 2, rows_of_x[i], n, k, x, large, NULL, expected);
+        assert_memory_equal(y, expected, (size_t)(rows_of_x[i] * (n + 1)) * sizeof *y);
+    }
+    free(w), free(x), free(y), free(expected), free(blocks), free(small.panels), free(large.panels), free(floats);
+}
+
+/* Small numbers give the bits that their dequantised values give. */
+static void forms_are_exact(void **state) {
+    (void)state;
+    static const char *const types[] = {"Q4_0", "Q4_1", "Q8_0"};
+    for (cpu_level level = CPU_PORTABLE; level <= cpu_best(); level++)
+        for (int t = 0; t < COUNT(types); t++)
+            for (int i = 0; i < COUNT(ns); i++)
+                for (int64_t k = 32; k < 1200; k += 512) check_form(level, quant_by_name(types[t]), ns[i], k);
+    assert_int_equal(gemm_form_of("F16", 64), GEMM_F32);
+    assert_int_equal(gemm_form_of("Q4_0", 48), GEMM_F32);
+}
+
+static void scale_too_large_for_its_form(void **state) {
+    (void)state;
+    uint8_t block[18] = {0}, panel[32 * 34];
+    const void *rows[] = {block};
+    uint16_t scale = half_from_f32(8192);
+    memcpy(block, &scale, 2);
+    assert_false(gemm_pack_blocks(CPU_PORTABLE, "Q4_0", rows, 1, 32, panel));
+    scale = half_from_f32(-8188);
+    memcpy(block, &scale, 2);
+    assert_true(gemm_pack_blocks(CPU_PORTABLE, "Q4_0", rows, 1, 32, panel));
+}
+
 static void sizes_that_overflow(void **state) {
     (void)state;
     size_t size;
-    assert_false(gemm_packed_size(CPU_PORTABLE, INT64_MAX, INT64_MAX, &size));
-    assert_false(gemm_packed_size(CPU_PORTABLE, -1, 4, &size));
+    assert_false(gemm_packed_size(CPU_PORTABLE, GEMM_F32, INT64_MAX, INT64_MAX, &size));
+    assert_false(gemm_packed_size(CPU_PORTABLE, GEMM_Q4, -1, 4, &size));
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_of_odd_shapes),
-        cmocka_unit_test(several_products_of_one_x),
+        cmocka_unit_test(products_of_odd_shapes), cmocka_unit_test(several_products_of_one_x),
+        cmocka_unit_test(forms_are_exact),        cmocka_unit_test(scale_too_large_for_its_form),
         cmocka_unit_test(sizes_that_overflow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

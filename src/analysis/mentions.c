@@ -18,6 +18,7 @@ enum {
     RELATED_LETTERS = 3,
     RELATED_DOCS = 4
 };
+#define RELATED_LIFT 4.0 /* "was" and "his" of a poet's life are at 1 to 2, "dynasty" at 20 */
 
 /* ---- the concept ---- */
 
@@ -276,6 +277,11 @@ static double association(double both, double word, double concept, double all) 
                 entropy_term(all - word - concept + both, (all - word) * (all - concept) / all));
 }
 
+/* How many times more often the word stands in the concept's documents than in others. */
+static double lift(double both, double word, double concept, double all) {
+    return word > both ? both / concept / ((word - both) / (all - concept)) : INFINITY;
+}
+
 /* The first occurrence written the way most are. */
 static int64_t usual_occurrence(const corpus_index *x, int32_t word) {
     int64_t from = x->of_word_start[word], to = x->of_word_start[word + 1], capital = 0;
@@ -308,7 +314,9 @@ err_code related_words(const corpus_index *x, const name_words *concept, const m
             both += in_doc[doc];
         }
         double g2 = association((double)both, (double)docs, (double)concept_docs, (double)x->corpus->n_docs);
-        if (both >= RELATED_DOCS && g2 > 0) top_keep(best, &found, max, (top_entry){w, g2});
+        if (both >= RELATED_DOCS && g2 > 0 &&
+            lift((double)both, (double)docs, (double)concept_docs, (double)x->corpus->n_docs) >= RELATED_LIFT)
+            top_keep(best, &found, max, (top_entry){w, g2});
     }
     for (int i = 0; i < found; i++) {
         TRY(text_of(x, usual_occurrence(x, best[i].key), 1, &out[i], e));

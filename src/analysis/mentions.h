@@ -49,8 +49,9 @@ err_code rivals_propose(const corpus_index *x, const name_words *concept, const 
                         err *e);
 void rivals_release(rival_list *l);
 
-/* Up to max words that stand in the concept's documents more often than chance has it (Dunning 1993's log-likelihood ratio over
- * documents), as they are mostly written; none of the concept's own. Strings owned by the caller. */
+/* Up to max words that go with the concept, as they are mostly written, none of its own: those whose standing in its documents
+ * is least a matter of chance (Dunning 1993's log-likelihood ratio over documents), among words that are several times more
+ * common there than elsewhere, which leaves out the words of any text. Strings owned by the caller. */
 err_code related_words(const corpus_index *x, const name_words *concept, const mention_list *mentions, int max,
                        char **out /* [max] */, int *n, err *e);
 

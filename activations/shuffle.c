@@ -90,10 +90,11 @@ static err_code part_read(const shuffled *s, const part *p, const ctx *c, int64_
 
 /* ---- the split ---- */
 
-/* Pieces of the file that stay together: piece i is rows ends[i-1] .. ends[i]-1. */
+/* Pieces of the file that stay together: piece i is rows ends[i-1] .. ends[i]-1, but for those that are too long. */
 typedef struct pieces {
     int64_t *ends;
     size_t n, cap;
+    uint8_t *is_long; /* [rows of the file]; NULL: none is */
 } pieces;
 
 static err_code pieces_add(pieces *p, int64_t end, err *e) {
@@ -127,6 +128,18 @@ static err_code pieces_of_blocks(int64_t n_rows, pieces *out, err *e) {
     return rc;
 }
 
+/* Piece i without its long rows. */
+static err_code add_piece(part *to, const pieces *p, size_t i, err *e) {
+    int64_t first = i ? p->ends[i - 1] : 0, end = p->ends[i];
+    err_code rc = ERR_OK;
+    for (int64_t row = first; row <= end && !rc; row++) {
+        if (row < end && !(p->is_long && p->is_long[row])) continue;
+        rc = part_add(to, first, row - first, e);
+        first = row + 1;
+    }
+    return rc;
+}
+
 /* Draws the share of pieces without replacement; at least one, and never all, when there is a choice. */
 static err_code split(shuffled *s, const pieces *p, double share, err *e) {
     uint64_t *order = NULL, wanted = (uint64_t)llround(share * (double)p->n);
@@ -140,10 +153,7 @@ static err_code split(shuffled *s, const pieces *p, double share, err *e) {
     rng r = rng_stream(0, RNG_SPLIT, 0);
     rng_permute(&r, order, p->n);
     for (uint64_t i = 0; i < wanted && i < p->n; i++) held[order[i]] = true;
-    for (size_t i = 0; i < p->n; i++) {
-        int64_t at = i ? p->ends[i - 1] : 0;
-        TRY(part_add(held[i] ? &s->held_out : &s->train, at, p->ends[i] - at, e));
-    }
+    for (size_t i = 0; i < p->n; i++) TRY(add_piece(held[i] ? &s->held_out : &s->train, p, i, e));
 done:
     free(order);
     free(held);
@@ -289,10 +299,12 @@ static void keep(char *out, size_t size, const char *text) {
 }
 
 /* The hook of an activation file: complete, its documents as pieces, its name and model. */
-static err_code describe_store(shuffled *s, store *f, const char *path, const char *hook_name, pieces *p, err *e) {
+static err_code describe_store(shuffled *s, const ctx *c, store *f, const char *path, const char *hook_name, pieces *p,
+                               err *e) {
     const store_info *info = store_info_of(f);
     token_corpus k = {0};
     uint64_t *row_token = NULL;
+    int64_t n_long;
     err_code rc = ERR_OK;
     int i = store_find_hook(f, hook_name, e);
     if (i < 0) return err_prefix(e, ERR_MISMATCH, "%s", path);
@@ -305,6 +317,13 @@ static err_code describe_store(shuffled *s, store *f, const char *path, const ch
     TRY(mem_new(&row_token, (size_t)info->n_rows, sizeof *row_token, "rows", e));
     TRY(store_read_row_token(f, row_token, e));
     TRY(pieces_of_texts(&k, row_token, info->n_rows, p, e));
+    TRY(mem_new(&p->is_long, (size_t)info->n_rows, 1, "rows", e));
+    TRY(store_read_long(f, i, p->is_long, &n_long, e));
+    if (n_long)
+        ctx_log(c, LOG_NOTE,
+                "%s: %" PRId64 " of %" PRId64 " rows are left out, longer than %d times the median (attention sinks)",
+                h->name, n_long, info->n_rows, STORE_LONG);
+    if (isfinite(h->max_norm)) s->base.max_norm = h->max_norm;
     keep(s->base.hook_name, sizeof s->base.hook_name, h->name);
     keep(s->base.model_name, sizeof s->base.model_name, info->model_name);
     keep(s->base.model_sha256, sizeof s->base.model_sha256, info->model_sha256);
@@ -326,7 +345,7 @@ static err_code hook_of(const char *dataset, char **out, err *e) {
     return *out ? ERR_OK : err_nomem(e, "the name of a hook", n);
 }
 
-static err_code find_pieces(shuffled *s, const char *path, pieces *p, err *e) {
+static err_code find_pieces(shuffled *s, const ctx *c, const char *path, pieces *p, err *e) {
     const matrix_info *info = matrix_info_of(s->m);
     char *hook = NULL;
     store *f = NULL;
@@ -334,7 +353,7 @@ static err_code find_pieces(shuffled *s, const char *path, pieces *p, err *e) {
     TRY(hook_of(info->dataset, &hook, e));
     if (hook[0]) {
         TRY(store_open(path, &f, e));
-        TRY(describe_store(s, f, path, hook, p, e));
+        TRY(describe_store(s, c, f, path, hook, p, e));
     } else {
         TRY(pieces_of_blocks(info->n_rows, p, e));
     }
@@ -397,7 +416,7 @@ err_code source_open_hdf5(const ctx *c, const char *path, const source_opts *o, 
     TRY(matrix_open(path, o->dataset, &s->m, e));
     s->d = matrix_info_of(s->m)->d;
     s->type = matrix_info_of(s->m)->type;
-    TRY(find_pieces(s, path, &p, e));
+    TRY(find_pieces(s, c, path, &p, e));
     TRY(split(s, &p, o->held_out, e));
     TRY(plan_pools(s, e));
     TRY(identify(s, c, e));
@@ -407,6 +426,7 @@ err_code source_open_hdf5(const ctx *c, const char *path, const source_opts *o, 
     *out = &s->base;
 done:
     free(p.ends);
+    free(p.is_long);
     if (rc) close_shuffled(&s->base);
     return rc;
 }

@@ -31,6 +31,7 @@ struct source { /* first member of every implementation */
     char model_name[128];
     char model_sha256[65];
     int64_t context, skip_first; /* of the capture (capture.h); 0 when unknown */
+    double max_norm;             /* longer rows are not served; 0: none were left out */
     char id[65];                 /* hash over content and order: a checkpoint continues only on the same source */
 };
 

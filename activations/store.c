@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -193,6 +194,7 @@ static err_code read_hook_attributes(const h5_file *f, const char *group_name, s
     TRY(h5_get_string(f, group, group_name, "dtype", &dtype_name, e));
     TRY(h5_get_real(f, group, group_name, "mean_norm", &h->mean_norm, e));
     TRY(h5_get_real(f, group, group_name, "rms", &h->rms, e));
+    TRY(h5_get_real(f, group, group_name, "max_norm", &h->max_norm, e));
     const dtype *t = dtype_named(dtype_name, e);
     if (!t)
         rc = err_prefix(e, ERR_FORMAT, "%s: %s", f->path, group_name);
@@ -313,6 +315,24 @@ err_code store_read_row_token(const store *s, uint64_t *row_token, err *e) {
                          i, s->info.n_tokens);
     if (!rc) memcpy(row_token, values, n * sizeof *values);
     free(values);
+    return rc;
+}
+
+err_code store_read_long(const store *s, int hook, uint8_t *is_long, int64_t *n_long, err *e) {
+    const store_hook *h = &s->info.hooks[hook];
+    char name[STORE_PATH_MAX];
+    float *norms = NULL;
+    uint64_t n;
+    *n_long = 0;
+    memset(is_long, 0, (size_t)s->info.n_rows);
+    if (!isfinite(h->max_norm)) return ERR_OK;
+    name_in_file(name, "/hooks/", h->name, "/row_norm");
+    err_code rc = h5_get_array(&s->file, name, H5T_FLOAT, H5T_NATIVE_FLOAT, sizeof *norms, &norms, &n, e);
+    if (rc) return rc;
+    if (n != (uint64_t)s->info.n_rows)
+        rc = err_set(e, ERR_FORMAT, "%s: %s: expected %" PRId64 " lengths, found %" PRIu64, s->path, name, s->info.n_rows, n);
+    for (uint64_t i = 0; i < n && !rc; i++) *n_long += is_long[i] = norms[i] > h->max_norm;
+    free(norms);
     return rc;
 }
 

@@ -7,8 +7,12 @@
  *       its dimensions have the scales /row_token and /hooks/<hook_name>/d_model (0, 1, ..)
  *   /progress/<hook_name> uint8 [n_chunks]  1 = that chunk is complete and on disk
  *   attributes on /: format "sae.activations", version, model_name, model_sha256, architecture, tokenizer_sha256, context,
- *   bos, skip_first, corpus_hash, model_path, tool_version, command; on each hook: hook_name, layer, d_model, dtype, mean_norm
- *   and rms; beside its activations a dataset row_mean. The last three are NaN until the hook is complete.
+ *   bos, skip_first, corpus_hash, model_path, tool_version, command; on each hook: hook_name, layer, d_model, dtype, mean_norm,
+ *   rms and max_norm; beside its activations the datasets row_mean and row_norm. The last five are NaN until the hook is complete.
+ *
+ * Long rows. Where a text's first token makes no attention sink, a later position becomes one: a row a hundred times as long as
+ * others, outside skip_first, which alone would make up most of the variance. Rows longer than max_norm = STORE_LONG times the
+ * median stay in the file but are neither trained on nor looked at: store_read_long. With skip_first 0 no row is too long.
  *
  * All sizes are known before the first row: everything is created and its space reserved up front, then chunks are filled in
  * place and marked complete after a sync. The path holds a whole file from the moment it exists, and no HDF5 metadata changes
@@ -23,7 +27,7 @@
 #include "activations/tokens.h"
 #include "model/hooks.h"
 
-enum { STORE_CHUNK_ROWS = 4096, STORE_HOOKS_MAX = 64 };
+enum { STORE_CHUNK_ROWS = 4096, STORE_HOOKS_MAX = 64, STORE_LONG = 10 };
 
 typedef struct store_hook {
     char name[HOOK_NAME_MAX];
@@ -32,6 +36,7 @@ typedef struct store_hook {
     store_dtype dtype;
     int64_t rows_done;     /* rows in complete chunks */
     double mean_norm, rms; /* over all rows: mean length, root mean square of a number; NAN until the hook is finished */
+    double max_norm;       /* what is longer is left out; INFINITY: nothing is, NAN until the hook is finished */
 } store_hook;
 
 /* What the file says of itself; strings are borrowed from the store. */
@@ -80,6 +85,8 @@ int store_find_hook(const store *s, const char *name, err *e); /* -1 with a sent
 
 err_code store_read_rows(const store *s, const ctx *c, int hook, int64_t first, int64_t n, float *x /* [n, d_model] */,
                          err *e);
+/* Which rows are longer than the hook's max_norm, and how many; none while it is unknown. */
+err_code store_read_long(const store *s, int hook, uint8_t *is_long /* [n_rows] */, int64_t *n_long, err *e);
 err_code store_read_row_token(const store *s, uint64_t *row_token /* [n_rows] */, err *e);
 err_code store_read_corpus(const store *s, token_corpus *out, err *e); /* owned by the caller, corpus_release */
 

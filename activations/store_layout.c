@@ -133,20 +133,21 @@ static err_code create_rows(const h5_file *f, const store_info *info, int i, err
     return rc;
 }
 
-/* Beside the rows: the mean row, unknown as yet, and the numbers of its columns, a scale as /row_token is one of the rows. */
-static err_code create_columns(const h5_file *f, const store_hook *h, err *e) {
+/* Beside the rows: the mean row and the rows' lengths, unknown as yet, and the numbers of its columns, a scale as /row_token is one of the rows. */
+static err_code create_columns(const h5_file *f, const store_hook *h, int64_t n_rows, err *e) {
     char rows[STORE_PATH_MAX], name[STORE_PATH_MAX];
     float *unknown = NULL;
     uint32_t *column = NULL;
     err_code rc;
-    TRY(mem_new(&unknown, (size_t)h->d_model, sizeof *unknown, "a mean row", e));
+    int64_t n_unknown = h->d_model > n_rows ? h->d_model : n_rows;
+    TRY(mem_new(&unknown, (size_t)n_unknown, sizeof *unknown, "lengths of rows", e));
     TRY(mem_new(&column, (size_t)h->d_model, sizeof *column, "numbers of columns", e));
-    for (int64_t j = 0; j < h->d_model; j++) {
-        unknown[j] = NAN;
-        column[j] = (uint32_t)j;
-    }
+    for (int64_t i = 0; i < n_unknown; i++) unknown[i] = NAN;
+    for (int64_t j = 0; j < h->d_model; j++) column[j] = (uint32_t)j;
     name_in_file(name, "/hooks/", h->name, "/row_mean");
     TRY(h5_put_array(f, name, H5T_IEEE_F32LE, (uint64_t)h->d_model, unknown, e));
+    name_in_file(name, "/hooks/", h->name, "/row_norm");
+    TRY(h5_put_array(f, name, H5T_IEEE_F32LE, (uint64_t)n_rows, unknown, e));
     name_in_file(name, "/hooks/", h->name, "/d_model");
     TRY(h5_put_array(f, name, H5T_STD_U32LE, (uint64_t)h->d_model, column, e));
     name_in_file(rows, "/hooks/", h->name, "/activations");
@@ -183,8 +184,9 @@ static err_code create_hook(const h5_file *f, const store_info *info, int i, err
     TRY(h5_put_string(f, group, "dtype", dtype_of(h->dtype)->name, e));
     TRY(h5_put_real(f, group, "mean_norm", NAN, e));
     TRY(h5_put_real(f, group, "rms", NAN, e));
+    TRY(h5_put_real(f, group, "max_norm", NAN, e));
     TRY(create_rows(f, info, i, e));
-    TRY(create_columns(f, h, e));
+    TRY(create_columns(f, h, info->n_rows, e));
     TRY(create_progress(f, info, i, e));
 done:
     H5Gclose(group);

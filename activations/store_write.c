@@ -283,19 +283,21 @@ done:
 /* ---- statistics of a complete hook ---- */
 
 typedef struct row_sums {
-    double *mean; /* [d] */
+    double *mean;   /* [d] */
+    float *lengths; /* [n_rows] */
     double norms, squares;
 } row_sums;
 
 /* Columns and rows are summed in the order of the file, whatever the threads. */
-static void add_rows(const ctx *c, const float *x, int64_t n, int64_t d, double *norms /* [n] */, row_sums *sums) {
+static void add_rows(const ctx *c, const float *x, int64_t n, int64_t d, double *squares /* [n] scratch */, float *lengths,
+                     row_sums *sums) {
 #pragma omp parallel num_threads(c->threads)
     {
 #pragma omp for
         for (int64_t i = 0; i < n; i++) {
             double square = 0;
             for (int64_t j = 0; j < d; j++) square += (double)x[i * d + j] * x[i * d + j];
-            norms[i] = square;
+            squares[i] = square;
         }
 #pragma omp for
         for (int64_t block = 0; block < (d + 63) / 64; block++) {
@@ -305,8 +307,10 @@ static void add_rows(const ctx *c, const float *x, int64_t n, int64_t d, double 
         }
     }
     for (int64_t i = 0; i < n; i++) {
-        sums->norms += sqrt(norms[i]);
-        sums->squares += norms[i];
+        double norm = sqrt(squares[i]);
+        lengths[i] = (float)norm;
+        sums->norms += norm;
+        sums->squares += squares[i];
     }
 }
 
@@ -314,58 +318,85 @@ static err_code sum_rows(store *s, const ctx *c, int hook, row_sums *sums, err *
     const store_hook *h = &s->info.hooks[hook];
     const dtype *t = dtype_of(h->dtype);
     float *x = NULL;
-    double *norms = NULL;
+    double *squares = NULL;
     err_code rc;
     TRY(mem_new(&x, (size_t)stored_chunk_rows(s->info.n_rows), (size_t)h->d_model * sizeof *x, "a chunk of rows", e));
-    TRY(mem_new(&norms, STORE_CHUNK_ROWS, sizeof *norms, "norms of rows", e));
+    TRY(mem_new(&squares, STORE_CHUNK_ROWS, sizeof *squares, "lengths of rows", e));
     for (int64_t j = 0; j < n_chunks_of(s->info.n_rows); j++) {
         int64_t n = chunk_rows(s->info.n_rows, j);
         TRY(ctx_check_cancel(c, e));
         TRY(read_at(s, s->hooks[hook].chunk_at[j], s->scratch, (size_t)(n * h->d_model) * t->bytes, e));
         dtype_to_f32(c, t, s->scratch, NULL, n, h->d_model, x);
-        add_rows(c, x, n, h->d_model, norms, sums);
+        add_rows(c, x, n, h->d_model, squares, sums->lengths + j * STORE_CHUNK_ROWS, sums);
     }
 done:
     free(x);
-    free(norms);
+    free(squares);
+    return rc;
+}
+
+static int by_length(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* STORE_LONG times the median length. */
+static err_code longest_used(const float *lengths, int64_t n, double *out, err *e) {
+    float *sorted = NULL;
+    err_code rc = mem_new(&sorted, (size_t)n, sizeof *sorted, "lengths of rows", e);
+    if (rc) return rc;
+    memcpy(sorted, lengths, (size_t)n * sizeof *sorted);
+    qsort(sorted, (size_t)n, sizeof *sorted, by_length);
+    *out = STORE_LONG * (double)sorted[n / 2];
+    free(sorted);
+    return ERR_OK;
+}
+
+/* Fills a dataset of the hook that was created with the file. */
+static err_code fill_array(const h5_file *f, const char *hook, const char *dataset_name, const float *values, int64_t n,
+                           err *e) {
+    char name[STORE_PATH_MAX];
+    uint64_t found;
+    hid_t dataset;
+    name_in_file(name, "/hooks/", hook, dataset_name);
+    err_code rc = h5_open_array(f, name, H5T_FLOAT, &dataset, &found, e);
+    if (rc) return rc;
+    if ((int64_t)found != n || H5Dwrite(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
+        rc = h5_fail(f, e, ERR_FORMAT, "cannot write %s", name);
+    H5Dclose(dataset); /* before the file: strong closing ends it otherwise */
+    return rc;
+}
+
+static err_code put_numbers(const h5_file *f, const store_hook *h, err *e) {
+    char name[STORE_PATH_MAX];
+    name_in_file(name, "/hooks/", h->name, "");
+    hid_t group = H5Gopen2(f->id, name, H5P_DEFAULT);
+    if (group < 0) return h5_fail(f, e, ERR_FORMAT, "cannot open %s", name);
+    err_code rc = h5_put_real(f, group, "max_norm", h->max_norm, e);
+    if (!rc) rc = h5_put_real(f, group, "rms", h->rms, e);
+    if (!rc) rc = h5_put_real(f, group, "mean_norm", h->mean_norm, e); /* last: it says that all are there */
+    H5Gclose(group);
     return rc;
 }
 
 static err_code put_statistics(store *s, int hook, const row_sums *sums, float *mean, err *e) {
-    store_hook *h = &s->info.hooks[hook];
+    store_hook h = s->info.hooks[hook];
     h5_file f = H5_FILE_INIT;
-    hid_t group = H5I_INVALID_HID, dataset = H5I_INVALID_HID;
-    char name[STORE_PATH_MAX];
-    uint64_t n;
+    int64_t n_rows = s->info.n_rows;
     err_code rc;
-    double n_rows = (double)s->info.n_rows, mean_norm = sums->norms / n_rows;
-    double rms = sqrt(sums->squares / n_rows / (double)h->d_model);
-    for (int64_t j = 0; j < h->d_model; j++) mean[j] = (float)(sums->mean[j] / n_rows);
+    for (int64_t j = 0; j < h.d_model; j++) mean[j] = (float)(sums->mean[j] / (double)n_rows);
+    h.mean_norm = sums->norms / (double)n_rows;
+    h.rms = sqrt(sums->squares / (double)n_rows / (double)h.d_model);
+    h.max_norm = INFINITY;
+    if (s->info.skip_first > 0) TRY(longest_used(sums->lengths, n_rows, &h.max_norm, e));
     TRY(h5_open(s->path, true, &f, e));
-    name_in_file(name, "/hooks/", h->name, "/row_mean");
-    TRY(h5_open_array(&f, name, H5T_FLOAT, &dataset, &n, e));
-    if ((int64_t)n != h->d_model || H5Dwrite(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, mean) < 0) {
-        rc = h5_fail(&f, e, ERR_FORMAT, "cannot write %s", name);
-        goto done;
-    }
-    name_in_file(name, "/hooks/", h->name, "");
-    if ((group = H5Gopen2(f.id, name, H5P_DEFAULT)) < 0) {
-        rc = h5_fail(&f, e, ERR_FORMAT, "cannot open %s", name);
-        goto done;
-    }
-    TRY(h5_put_real(&f, group, "rms", rms, e));
-    TRY(h5_put_real(&f, group, "mean_norm", mean_norm, e));
-    H5Gclose(group); /* before the file: strong closing ends it otherwise */
-    group = H5I_INVALID_HID;
-    H5Dclose(dataset);
-    dataset = H5I_INVALID_HID;
+    TRY(fill_array(&f, h.name, "/row_mean", mean, h.d_model, e));
+    TRY(fill_array(&f, h.name, "/row_norm", sums->lengths, n_rows, e));
+    TRY(put_numbers(&f, &h, e));
     TRY(h5_close(&f, e));
     TRY(sync_data(s, e));
-    h->mean_norm = mean_norm;
-    h->rms = rms;
+    s->info.hooks[hook] = h;
 done:
-    if (group >= 0) H5Gclose(group);
-    if (dataset >= 0) H5Dclose(dataset);
     h5_close(&f, NULL);
     return rc;
 }
@@ -377,11 +408,13 @@ err_code store_finish_hook(store *s, const ctx *c, int hook, err *e) {
     err_code rc;
     assert(s->fd >= 0 && h->rows_done == s->info.n_rows);
     TRY(mem_new0(&sums.mean, (size_t)h->d_model, sizeof *sums.mean, "a mean row", e));
+    TRY(mem_new(&sums.lengths, (size_t)s->info.n_rows, sizeof *sums.lengths, "lengths of rows", e));
     TRY(mem_new(&mean, (size_t)h->d_model, sizeof *mean, "a mean row", e));
     TRY(sum_rows(s, c, hook, &sums, e));
     TRY(put_statistics(s, hook, &sums, mean, e));
 done:
     free(sums.mean);
+    free(sums.lengths);
     free(mean);
     return rc;
 }

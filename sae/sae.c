@@ -64,6 +64,13 @@ void sae_free(sae *s) {
     free(s);
 }
 
+bool sae_row_is_long(const sae *s, const float *x) {
+    double square = 0, most = s->cfg.max_norm * s->cfg.max_norm;
+    if (!(most > 0)) return false;
+    for (int64_t j = 0; j < s->cfg.d_in; j++) square += (double)x[j] * x[j];
+    return square > most;
+}
+
 err_code sae_check_fits(const sae *s, const char *hook_name, const char *model_sha256, int64_t d_model, err *e) {
     const sae_config *cfg = &s->cfg;
     if (cfg->d_in != d_model)

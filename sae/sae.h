@@ -32,6 +32,7 @@ typedef struct sae_config {
     char model_sha256[SHA256_HEX];       /* "" when the file does not say */
     int64_t context, seed, trained_rows; /* 0 when unknown */
     int64_t skip_first;                  /* positions at the head of a document it was not trained on */
+    double max_norm;                     /* rows longer than this it was not trained on; 0: none were left out */
 } sae_config;
 
 typedef struct sae {
@@ -74,6 +75,9 @@ err_code sae_decode(const ctx *c, const sae *s, const sparse_acts *f, float *x_h
 
 /* How far f_i = 1 moves the row x: this times W_dec_i. 1 without a norm. */
 float sae_row_scale(const sae *s, const float *x /* [d_in] */);
+
+/* Whether the row is longer than any it was trained on is meant to be (max_norm): hooks leave such rows, sinks, as they are. */
+bool sae_row_is_long(const sae *s, const float *x /* [d_in] */);
 
 /* ERR_MISMATCH unless the SAE was made for these rows: d_in must agree, hook and model where both are known. */
 err_code sae_check_fits(const sae *s, const char *hook_name, const char *model_sha256, int64_t d_model, err *e);

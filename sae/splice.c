@@ -20,7 +20,7 @@ static err_code replace_rows(void *user, const ctx *c, const hook_rows *rows, er
     if (!rc && s->mode == SPLICE_RECONSTRUCT) rc = reconstruct(s, c, rows, e);
     for (int64_t t = 0; !rc && t < rows->n_tokens; t++) {
         float *x = rows->x + t * rows->d_model;
-        if (rows->pos[t] < s->skip_first) continue;
+        if (rows->pos[t] < s->skip_first || sae_row_is_long(s->sae, x)) continue;
         switch (s->mode) {
         case SPLICE_RECONSTRUCT: memcpy(x, s->x_hat + t * rows->d_model, bytes); break;
         case SPLICE_ZERO: memset(x, 0, bytes); break;

@@ -2,7 +2,7 @@
  *
  *   replace:    x <- x_hat                     (loss recovered)
  *   zero, mean: x <- 0, x <- mean              (the ablations CE recovered is measured against)
- * Positions below skip_first keep x. Counts rows it changed.
+ * Positions below skip_first, and rows longer than the SAE's max_norm, keep x. Counts rows it changed.
  */
 #ifndef SAE_SPLICE_H
 #define SAE_SPLICE_H

@@ -118,7 +118,7 @@ static err_code see_rows(void *user, const ctx *c, const hook_rows *rows, err *e
     if (rc) return rc;
     int32_t *group = v->b.group_asked; /* free until the batch is judged */
     for (int64_t t = 0; t < rows->n_tokens; t++) {
-        if (rows->pos[t] < v->skip_first) continue;
+        if (rows->pos[t] < v->skip_first || sae_row_is_long(v->sae, rows->x + t * v->d)) continue;
         memcpy(v->rows + n * v->d, rows->x + t * v->d, (size_t)v->d * sizeof *v->rows);
         group[n++] = v->b.group[t];
     }

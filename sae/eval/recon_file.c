@@ -5,6 +5,7 @@
 #include "sae/eval/recon.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { BATCH_ROWS = STORE_CHUNK_ROWS, BLOCK_ROWS = 256 /* stand for a document where rows have none */ };
 
@@ -69,20 +70,30 @@ done:
     return rc;
 }
 
+/* Rows that are not too long, with their documents. */
 static err_code read_all(reading *r, const store *s, int hook, err *e) {
     int32_t *text = NULL;
-    int64_t n_texts;
+    uint8_t *is_long = NULL;
+    int64_t n_texts, n_long, d = r->sae->cfg.d_in;
     err_code rc;
     r->total = store_info_of(s)->n_rows;
     TRY(texts_of_rows(s, &text, &n_texts, e));
+    TRY(mem_new(&is_long, (size_t)r->total, 1, "rows", e));
+    TRY(store_read_long(s, hook, is_long, &n_long, e));
     TRY(start(r, n_texts, e));
     for (int64_t first = 0; first < r->total; first += BATCH_ROWS) {
         int64_t n = r->total - first < BATCH_ROWS ? r->total - first : BATCH_ROWS;
         TRY(store_read_rows(s, r->c, hook, first, n, r->x, e));
-        for (int64_t i = 0; i < n; i++) r->group[i] = (int32_t)(text[first + i] * r->recon.n_groups / n_texts);
-        TRY(add(r, n, e));
+        int64_t kept = 0;
+        for (int64_t i = 0; i < n; i++) {
+            if (is_long[first + i]) continue;
+            if (kept < i) memcpy(r->x + kept * d, r->x + i * d, (size_t)d * sizeof *r->x);
+            r->group[kept++] = (int32_t)(text[first + i] * r->recon.n_groups / n_texts);
+        }
+        TRY(add(r, kept, e));
     }
 done:
+    free(is_long);
     free(text);
     return rc;
 }

@@ -7,11 +7,11 @@
 
 err_code metadata_read(const json_t *metadata, sae_config *cfg, err *e) {
     const char *hook = NULL, *out = NULL, *model = NULL, *sha256 = NULL;
-    const json_t *context = NULL, *seed = NULL, *rows = NULL, *skip = NULL;
+    const json_t *context = NULL, *seed = NULL, *rows = NULL, *skip = NULL, *max_norm = NULL;
     const cfg_key keys[] = {
         {"hook_name", CFG_TEXT, &hook},      {"hook_name_out", CFG_TEXT, &out},   {"model_name", CFG_TEXT, &model},
         {"model_sha256", CFG_TEXT, &sha256}, {"context_size", CFG_ANY, &context}, {"seed", CFG_ANY, &seed},
-        {"trained_rows", CFG_ANY, &rows},    {"skip_first", CFG_ANY, &skip},
+        {"trained_rows", CFG_ANY, &rows},    {"skip_first", CFG_ANY, &skip},      {"max_norm", CFG_ANY, &max_norm},
     };
     const struct {
         const json_t **found;
@@ -27,6 +27,7 @@ err_code metadata_read(const json_t *metadata, sae_config *cfg, err *e) {
         const json_t *v = *numbers[i].found; /* other programs may mean something else by it */
         if (json_is_integer(v) && json_integer_value(v) >= 0) *numbers[i].to = json_integer_value(v);
     }
+    if (json_is_real(max_norm) && json_real_value(max_norm) > 0) cfg->max_norm = json_real_value(max_norm);
 done:
     return rc;
 }
@@ -43,6 +44,7 @@ json_t *metadata_to_json(const sae_config *cfg) {
                              (json_int_t)cfg->context, "seed", (json_int_t)cfg->seed, "trained_rows",
                              (json_int_t)cfg->trained_rows, "skip_first", (json_int_t)cfg->skip_first);
     int failed = !root;
+    if (!failed && cfg->max_norm > 0) failed = json_object_set_new(root, "max_norm", json_real(cfg->max_norm));
     if (!failed && cfg->model_sha256[0]) failed = json_object_set_new(root, "model_sha256", json_string(cfg->model_sha256));
     if (!failed && cfg->hook_out[0]) failed = json_object_set_new(root, "hook_name_out", text_or_nothing(cfg->hook_out));
     if (!failed) return root;

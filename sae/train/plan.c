@@ -47,6 +47,7 @@ static void fill_config(const train_opts *o, const source *rows, const sae_varia
                         .apply_b_dec_to_input = true,
                         .context = rows->context,
                         .skip_first = rows->skip_first,
+                        .max_norm = rows->max_norm,
                         .seed = (int64_t)o->seed};
     snprintf(cfg->hook_name, sizeof cfg->hook_name, "%s", rows->hook_name);
     snprintf(cfg->model_name, sizeof cfg->model_name, "%s", rows->model_name);

@@ -116,6 +116,18 @@ done:
     return rc;
 }
 
+/* The rows that are too long fire nothing. */
+static void drop_rows(sparse_acts *f, const uint8_t *dropped /* [f->n_rows] */) {
+    int64_t kept = 0, from = 0;
+    for (int64_t r = 0; r < f->n_rows; r++) {
+        int64_t n = dropped[r] ? 0 : f->indptr[r + 1] - from;
+        memmove(f->indices + kept, f->indices + from, (size_t)n * sizeof *f->indices);
+        memmove(f->values + kept, f->values + from, (size_t)n * sizeof *f->values);
+        from = f->indptr[r + 1];
+        f->indptr[r + 1] = kept += n;
+    }
+}
+
 static err_code encode_rows(const ctx *c, pass *p, err *e) {
     const store_info *info = p->rows.info;
     const store_hook *hook = p->rows.hook;
@@ -133,6 +145,7 @@ static err_code encode_rows(const ctx *c, pass *p, err *e) {
         ctx_report(c, &(progress){.stage = "encode", .unit = "rows", .done = r, .total = info->n_rows});
         TRY(row_source_read(&p->rows, c, r, n, x, e));
         TRY(sae_encode(c, p->sae, x, n, &batch, e));
+        if (p->rows.n_long) drop_rows(&batch, p->rows.is_long + r);
         TRY(codes_append(w, n, batch.indptr, batch.indices, batch.values, NULL, e));
         TRY(keep_codes(&p->codes, &batch, e));
     }

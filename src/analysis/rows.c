@@ -20,6 +20,14 @@ static err_code choose_hook(row_source *r, const char *path, const char *name, e
                    r->hook->name, r->hook->rows_done, r->info->n_rows);
 }
 
+static err_code leave_long_rows(row_source *r, err *e) {
+    err_code rc = mem_new(&r->is_long, (size_t)r->info->n_rows, 1, "rows", e);
+    if (!rc) rc = store_read_long(r->store, r->hook_number, r->is_long, &r->n_long, e);
+    for (int64_t row = 0; !rc && row < r->info->n_rows; row++)
+        if (r->is_long[row]) r->index.token_row[r->row_token[row]] = -1;
+    return rc;
+}
+
 err_code row_source_open(const char *path, const char *hook_name, row_source *out, err *e) {
     row_source *r = out;
     vocab_view vocab = {0};
@@ -34,7 +42,11 @@ err_code row_source_open(const char *path, const char *hook_name, row_source *ou
     TRY(store_vocab(r->store, &vocab.bytes, &vocab.offsets, e));
     vocab.n = r->info->n_vocab;
     rc = corpus_index_build(&r->corpus, vocab, r->row_token, r->info->n_rows, &r->index, e);
-    if (rc) err_prefix(e, rc, "%s", path);
+    if (rc) {
+        err_prefix(e, rc, "%s", path);
+        goto done;
+    }
+    TRY(leave_long_rows(r, e));
 done:
     if (rc) row_source_release(out);
     return rc;
@@ -43,6 +55,7 @@ done:
 void row_source_release(row_source *r) {
     corpus_index_release(&r->index);
     free(r->row_token);
+    free(r->is_long);
     corpus_release(&r->corpus);
     store_close(r->store);
     *r = (row_source){0};

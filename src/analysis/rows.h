@@ -16,6 +16,8 @@ typedef struct row_source {
     token_corpus corpus;
     uint64_t *row_token; /* [info->n_rows] */
     corpus_index index;
+    uint8_t *is_long; /* [info->n_rows] rows that are left out (store.h); index.token_row is -1 there */
+    int64_t n_long;
 } row_source; /* zero-initialise */
 
 /* hook_name NULL or "": the file's only one. */

@@ -77,12 +77,13 @@ static err_code subtract_means(const ctx *c, const row_source *r, const uint8_t 
         TRY(ctx_check_cancel(c, e));
         TRY(row_source_read(r, c, first, n, x, e));
         for (int64_t i = 0; i < n; i++) {
+            if (r->is_long[first + i]) continue;
             n_marked += marked[first + i];
             for (int64_t j = 0; j < d; j++) all[j] += x[i * d + j];
             for (int64_t j = 0; marked[first + i] && j < d; j++) u[j] += x[i * d + j];
         }
     }
-    for (int64_t j = 0; j < d; j++) u[j] = u[j] / (double)(n_marked ? n_marked : 1) - all[j] / (double)n_rows;
+    for (int64_t j = 0; j < d; j++) u[j] = u[j] / (double)(n_marked ? n_marked : 1) - all[j] / (double)(n_rows - r->n_long);
 done:
     free(x);
     free(all);

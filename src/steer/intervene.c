@@ -14,6 +14,7 @@
 static const intervention_list *list_of(const intervene *v, const hook_rows *rows, int64_t r) {
     int32_t seq = rows->seq[r];
     if (seq < 0 || seq >= v->n_seqs || rows->pos[r] < v->skip_first) return NULL;
+    if (v->sae && sae_row_is_long(v->sae, rows->x + r * rows->d_model)) return NULL;
     return v->per_seq[seq].n ? &v->per_seq[seq] : NULL;
 }
 

@@ -11,7 +11,7 @@
  *
  * f_i(x) is the SAE's real code of the row as it arrives, before any intervention of the list (for topk: 0 unless i is among
  * the k largest). Several interventions on a row add up, so two clamps of one feature are not one.
- * Each sequence of a batch has its own list (a sweep runs all strengths at once). Positions below skip_first (the attention
+ * Each sequence of a batch has its own list (a sweep runs all strengths at once). Rows longer than the SAE's max_norm and positions below skip_first (the attention
  * sink) are never changed. Only rows that some intervention needs a code of are encoded.
  * Counts what it changed: an intervention that never fired is the caller's error to report.
  *

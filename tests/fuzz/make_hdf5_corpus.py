@@ -29,9 +29,9 @@ def write_store(f):
         hook = f.create_group("hooks/" + name)
         hook.attrs["hook_name"], hook.attrs["dtype"] = name, "float16"
         hook.attrs["layer"], hook.attrs["d_model"] = np.int64(1), np.int64(D)
-        hook.attrs["mean_norm"], hook.attrs["rms"] = 1.0, 1.0
+        hook.attrs["mean_norm"], hook.attrs["rms"], hook.attrs["max_norm"] = 1.0, 1.0, 10.0
         hook.create_dataset("activations", data=np.arange(ROWS * D).reshape(ROWS, D).astype("f2"), chunks=(ROWS, D))
-        hook["row_mean"] = np.zeros(D, "f4")
+        hook["row_mean"], hook["row_norm"] = np.zeros(D, "f4"), np.ones(ROWS, "f4")
         f["progress/" + name] = np.ones(1, "u1")
 
 

@@ -70,6 +70,7 @@ def check_hooks(f, dtype, found):
         assert about["hook_name"] == name and about["dtype"] == dtype and about["d_model"] == 48 and about["layer"] == number + 1
         norms = np.sqrt((rows**2).sum(1))
         assert np.isclose(about["mean_norm"], norms.mean(), rtol=1e-12) and np.isclose(about["rms"], np.sqrt((rows**2).mean()), rtol=1e-12)
+        assert np.allclose(group["row_norm"][:], norms, rtol=1e-6) and np.isclose(about["max_norm"], 10 * np.median(norms), rtol=0.2)
         assert np.allclose(group["row_mean"][:], rows.mean(0), rtol=1e-5, atol=1e-6)
         assert [d.label for d in x.dims] == ["row", "d_model"]
         assert x.dims[0][0] == f["row_token"] and x.dims[1][0][:].tolist() == list(range(48))

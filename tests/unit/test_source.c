@@ -225,6 +225,45 @@ static void test_ids(void **state) {
 }
 
 /* All windows of a text go to one side. */
+/* Two rows a hundred times as long as others: no epoch serves them, and the source says where the line is. */
+static void test_long_rows_stay_out(void **state) {
+    (void)state;
+    char *dir = test_make_dir(), *path = path_in(dir, "long.h5");
+    store_fixture f;
+    store *file;
+    source *s;
+    err e;
+    ctx c = test_ctx(2);
+    store_fixture_init(&f, 5000);
+    f.info.n_hooks = 1;
+    int64_t n = f.n_rows, d = f.info.hooks[0].d_model, n_long = 0, seen = 0;
+    float *x = calloc((size_t)(n * d), sizeof *x), *row = malloc((size_t)d * sizeof *row);
+    for (int64_t r = 0; r < n; r++) x[r * d] = r == 7 || r == 4500 ? 1000 : 1 + (float)(r % 9);
+    assert_ok(store_create(path, &f.info, &f.k, f.row_token, n, f.t, &file, &e), &e);
+    for (int64_t j = 0; j * STORE_CHUNK_ROWS < n; j++)
+        assert_ok(store_write_chunk(file, &c, 0, j, x + j * STORE_CHUNK_ROWS * d, &e), &e);
+    assert_ok(store_finish_hook(file, &c, 0, &e), &e);
+    store_close(file);
+    source_opts o = {.seed = 1, .held_out = 0.25};
+    assert_ok(source_open_hdf5(&c, path, &o, &s, &e), &e);
+    assert_int_equal(s->n_rows + s->n_held_out, n - 2);
+    assert_true(s->max_norm == 50); /* ten times the median of 1 .. 9 */
+    for (int64_t r = 0; r < s->n_rows; r++, seen++) {
+        assert_ok(source_read(s, &c, r, 1, row, &e), &e);
+        n_long += row[0] > 9;
+    }
+    for (int64_t r = 0; r < s->n_held_out; r++, seen++) {
+        assert_ok(source_read_held_out(s, &c, r, 1, row, &e), &e);
+        n_long += row[0] > 9;
+    }
+    assert_int_equal(seen, n - 2);
+    assert_int_equal(n_long, 0);
+    source_close(s);
+    free(x), free(row);
+    store_fixture_release(&f);
+    test_remove_dir(dir), free(path);
+}
+
 static void test_texts_stay_together(void **state) {
     (void)state;
     char *dir = test_make_dir(), *path = path_in(dir, "a.h5");
@@ -346,10 +385,15 @@ static void test_synthetic(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_any_matrix),          cmocka_unit_test(test_npy),
-        cmocka_unit_test(test_several_pools),       cmocka_unit_test(test_ids),
-        cmocka_unit_test(test_texts_stay_together), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_no_memory),           cmocka_unit_test(test_synthetic),
+        cmocka_unit_test(test_any_matrix),
+        cmocka_unit_test(test_npy),
+        cmocka_unit_test(test_several_pools),
+        cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_texts_stay_together),
+        cmocka_unit_test(test_long_rows_stay_out),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_synthetic),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

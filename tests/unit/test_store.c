@@ -44,6 +44,33 @@ static float as_stored(store_dtype type, float x) {
     return type == STORE_F16 ? half_to_f32(half_from_f32(x)) : type == STORE_BF16 ? bf16_to_f32(bf16_from_f32(x)) : x;
 }
 
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Rows longer than ten times the median, by sorting the lengths; none where all positions were to be kept. */
+static void check_long_rows(const store *s, int hook, store_dtype type, const float *x) {
+    int64_t n = store_info_of(s)->n_rows, d = store_info_of(s)->hooks[hook].d_model, n_long;
+    double *norm = malloc((size_t)n * sizeof *norm), *sorted = malloc((size_t)n * sizeof *sorted);
+    uint8_t *is_long = malloc((size_t)n);
+    err e;
+    for (int64_t row = 0; row < n; row++) {
+        norm[row] = 0;
+        for (int64_t j = 0; j < d; j++) norm[row] += pow(as_stored(type, x[row * d + j]), 2);
+        sorted[row] = norm[row] = sqrt(norm[row]);
+    }
+    qsort(sorted, (size_t)n, sizeof *sorted, by_size);
+    double most = store_info_of(s)->skip_first > 0 ? 10 * sorted[n / 2] : INFINITY;
+    assert_ok(store_read_long(s, hook, is_long, &n_long, &e), &e);
+    for (int64_t row = 0; row < n; row++) {
+        assert_int_equal(is_long[row], norm[row] > most);
+        n_long -= is_long[row];
+    }
+    assert_int_equal(n_long, 0);
+    free(norm), free(sorted), free(is_long);
+}
+
 /* Random numbers over the whole range of float16, by core/half.h one at a time. */
 static void test_identity(void **state) {
     static const int64_t sizes[] = {1, 2, 4095, 4096, 4097, 9001};
@@ -85,6 +112,7 @@ static void test_identity(void **state) {
             int64_t d = f.info.hooks[i].d_model, first = (int64_t)rng_below(&r, (uint64_t)n),
                     m = 1 + (int64_t)rng_below(&r, (uint64_t)(n - first));
             assert_int_equal(store_find_hook(s, f.info.hooks[i].name, &e), i);
+            check_long_rows(s, i, (store_dtype)i, x[i]);
             assert_ok(store_read_rows(s, &three, i, 0, n, back, &e), &e);
             for (int64_t j = 0; j < n * d; j++) assert_true(back[j] == as_stored((store_dtype)i, x[i][j]));
             assert_ok(store_read_rows(s, &two, i, first, m, back, &e), &e);

@@ -6,7 +6,7 @@
 #include "support/mini_corpus.h"
 
 static void make_poets(mini_corpus *m) {
-    char source[16];
+    char source[32];
     mini_corpus_init(m);
     for (int i = 0; i < 8; i++) { /* of the concept: "was" in all, "moon" in all, "wine" in half */
         snprintf(source, sizeof source, "a.jsonl:%d", i);

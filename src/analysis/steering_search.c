@@ -9,10 +9,11 @@
 #include <string.h>
 
 enum {
-    PAIRED = 4, /* best single candidates that are tried two by two ... */
+    SUMMED = 4, /* best features that are tried together ... */
     LENGTHS = 3 /* for the difference of means */
 };
-static const double pair_scales[] = {1.0, 0.75}; /* ... at these shares of their strengths */
+static const double scales[] = {1.0, 0.75}; /* ... at these shares of their strengths */
+enum { N_SCALES = sizeof scales / sizeof *scales };
 
 typedef struct search {
     const ctx *c;
@@ -20,8 +21,10 @@ typedef struct search {
     const steering_search_opts *o;
     float *difference; /* [d_model], unit */
     int64_t mentions;  /* behind it; 0: there is none */
-    steering_arms singles, pairs, report;
-    int best_single, best_pair, best_difference; /* in singles, pairs, singles; -1: none */
+    steering_arms singles, pairs, triples, report;
+    int best_single, best_difference; /* in singles; -1: none */
+    const steering_arms *sums;        /* pairs or triples, whichever hold the best sum; NULL: there is none */
+    int best_sum;                     /* in sums */
 } search;
 
 static err_code add_copy(const search *q, steering_arms *to, const steering_arm *arm, err *e) {
@@ -105,42 +108,80 @@ static int best_arms(const steering_arms *a, int *out, int max) {
     return n;
 }
 
-static err_code add_pair(search *q, const steering_arm *first, const steering_arm *second, double scale, err *e) {
-    intervention items[2] = {first->items[0], second->items[0]};
+/* The features of both arms together, at a share of their strengths. */
+static err_code add_sum(const search *q, steering_arms *to, const steering_arm *first, const steering_arm *second,
+                        double scale, err *e) {
+    intervention items[STEERING_FEATURES_MAX];
     char name[STEERING_NAME_MAX];
-    for (int i = 0; i < 2; i++) items[i].value *= (float)scale;
+    int n = 0;
+    if (first->n + second->n > STEERING_FEATURES_MAX) return ERR_OK;
+    for (int i = 0; i < first->n; i++) items[n++] = first->items[i];
+    for (int i = 0; i < second->n; i++) items[n++] = second->items[i];
+    for (int i = 0; i < n; i++) items[i].value *= (float)scale;
     int used = snprintf(name, sizeof name, "%s + %s", first->name, second->name);
     if (scale != 1 && used > 0 && (size_t)used < sizeof name)
-        snprintf(name + used, sizeof name - (size_t)used, ", both times %.3g", scale);
-    return steering_add_features(q->s, &q->pairs, items, 2, name, e);
+        snprintf(name + used, sizeof name - (size_t)used, ", times %.3g", scale);
+    return steering_add_features(q->s, to, items, n, name, e);
 }
 
-static err_code try_pairs(search *q, err *e) {
-    int best[PAIRED], n = best_arms(&q->singles, best, PAIRED);
-    err_code rc = ERR_OK;
-    if (n < 2) return rc;
+static bool has_feature(const steering_arm *arm, int64_t feature) {
+    for (int i = 0; i < arm->n; i++)
+        if (arm->items[i].feature == feature) return true;
+    return false;
+}
+
+static err_code try_pairs(search *q, const int *best, int n, err *e) {
+    const steering_arm *single = q->singles.items;
+    err_code rc;
     TRY(steering_add_unsteered(&q->pairs, e));
     for (int i = 0; i < n; i++)
         for (int j = i + 1; j < n; j++)
-            for (size_t k = 0; k < sizeof pair_scales / sizeof *pair_scales; k++)
-                TRY(add_pair(q, &q->singles.items[best[i]], &q->singles.items[best[j]], pair_scales[k], e));
+            for (int k = 0; k < N_SCALES; k++) TRY(add_sum(q, &q->pairs, &single[best[i]], &single[best[j]], scales[k], e));
     TRY(run_half(q, &q->pairs, false, NULL, e));
-    q->best_pair = steering_best(&q->pairs, STEERING_FEATURES);
+    q->sums = &q->pairs;
+    q->best_sum = steering_best(&q->pairs, STEERING_FEATURES);
 done:
     return rc;
 }
 
+/* The best pair with each of the other features. */
+static err_code try_triples(search *q, const int *best, int n, err *e) {
+    const steering_arm *pair = &q->pairs.items[q->best_sum];
+    double value = steering_value(&q->pairs, q->best_sum);
+    err_code rc;
+    TRY(steering_add_unsteered(&q->triples, e));
+    for (int i = 0; i < n; i++) {
+        const steering_arm *single = &q->singles.items[best[i]];
+        for (int k = 0; k < N_SCALES && !has_feature(pair, single->items[0].feature); k++)
+            TRY(add_sum(q, &q->triples, pair, single, scales[k], e));
+    }
+    TRY(run_half(q, &q->triples, false, NULL, e));
+    int triple = steering_best(&q->triples, STEERING_FEATURES);
+    if (triple >= 0 && steering_value(&q->triples, triple) > value) {
+        q->sums = &q->triples;
+        q->best_sum = triple;
+    }
+done:
+    return rc;
+}
+
+static err_code try_sums(search *q, err *e) {
+    int best[SUMMED], n = best_arms(&q->singles, best, SUMMED);
+    err_code rc = n > 1 ? try_pairs(q, best, n, e) : ERR_OK;
+    return rc || n < 3 ? rc : try_triples(q, best, n, e);
+}
+
 /* ---- the second half ---- */
 
-/* Arms: unsteered, best single, best pair, best difference, random features, random direction. *best: the one that won. */
+/* Arms: unsteered, best single, best sum, best difference, random features, random direction. *best: the one that won. */
 static err_code report(search *q, int *best, steer_result *texts, err *e) {
     err_code rc;
     TRY(steering_add_unsteered(&q->report, e));
     TRY(add_copy(q, &q->report, &q->singles.items[q->best_single], e));
     *best = 1;
-    if (q->best_pair >= 0) {
-        TRY(add_copy(q, &q->report, &q->pairs.items[q->best_pair], e));
-        if (steering_value(&q->pairs, q->best_pair) > steering_value(&q->singles, q->best_single)) *best = 2;
+    if (q->sums) {
+        TRY(add_copy(q, &q->report, &q->sums->items[q->best_sum], e));
+        if (steering_value(q->sums, q->best_sum) > steering_value(&q->singles, q->best_single)) *best = 2;
     }
     if (q->best_difference >= 0) TRY(add_copy(q, &q->report, &q->singles.items[q->best_difference], e));
     if (isfinite(q->report.items[*best].length)) {
@@ -160,13 +201,20 @@ static json_t *words_to_json(const word_list *l) {
     return words;
 }
 
+/* All but the unsteered arm, which singles have too. */
+static void add_arms(json_t *choice, const steering_arms *a) {
+    json_t *more = steering_arms_to_json(a);
+    if (json_array_size(more)) json_array_remove(more, 0);
+    json_array_extend(choice, more);
+    json_decref(more);
+}
+
 static json_t *to_json(const search *q, int best, const steer_result *texts) {
     const steering_search_opts *o = q->o;
     int first = o->n_prompts / 2;
-    json_t *choice = steering_arms_to_json(&q->singles), *pairs = steering_arms_to_json(&q->pairs);
-    if (json_array_size(pairs)) json_array_remove(pairs, 0); /* unsteered, which singles have too */
-    json_array_extend(choice, pairs);
-    json_decref(pairs);
+    json_t *choice = steering_arms_to_json(&q->singles);
+    add_arms(choice, &q->pairs);
+    add_arms(choice, &q->triples);
     return json_pack("{s:o s:o s:o s:s s:I s:I s:I s:I s:I s:f s:f s:I s:I s:o}", "words", words_to_json(o->steer.words),
                      "choice", choice, "arms", steering_arms_to_json(&q->report), "best", q->report.items[best].name,
                      "prompts_choice", (json_int_t)first, "prompts_report", (json_int_t)(o->n_prompts - first),
@@ -179,7 +227,7 @@ static json_t *to_json(const search *q, int best, const steer_result *texts) {
 
 err_code steering_search(const ctx *c, const steering *s, const steering_candidate *candidates, int n,
                          const steering_search_opts *o, json_t **out, err *e) {
-    search q = {.c = c, .s = s, .o = o, .best_pair = -1};
+    search q = {.c = c, .s = s, .o = o, .best_single = -1};
     steer_result texts = {0};
     int best;
     *out = NULL;
@@ -187,7 +235,7 @@ err_code steering_search(const ctx *c, const steering *s, const steering_candida
     if (o->n_prompts < 2)
         return err_set(e, ERR_USAGE, "choosing needs at least two prompts, one to choose on and one to report on");
     TRY(try_singles(&q, candidates, n, e));
-    if (o->pairs) TRY(try_pairs(&q, e));
+    if (o->sums) TRY(try_sums(&q, e));
     TRY(report(&q, &best, &texts, e));
     *out = to_json(&q, best, &texts);
     if (!*out) rc = err_nomem(e, "the steering result", 0);
@@ -195,6 +243,7 @@ done:
     steer_result_release(&texts);
     steering_arms_release(&q.singles);
     steering_arms_release(&q.pairs);
+    steering_arms_release(&q.triples);
     steering_arms_release(&q.report);
     free(q.difference);
     return rc;

@@ -62,7 +62,7 @@ static json_t *text_to_json(const job *j, int64_t seq, const char *before, const
     strbuf text = STRBUF_INIT;
     strbuf_add_str(&text, before);
     strbuf_add_str(&text, between);
-    tokenizer_decode(model_tokenizer(j->m), ids->ids, ids->len, false, &text);
+    tokenizer_decode_part(model_tokenizer(j->m), ids->ids, ids->len, false, &text);
     json_t *out = text.failed ? NULL : command_json_text(text.data, text_whole_chars(text.data, text.len));
     strbuf_release(&text);
     return out;
@@ -112,7 +112,7 @@ static void print_held(job *j, size_t n) {
 static err_code on_token(void *user, int64_t seq, err *e) {
     job *j = user;
     const token_ids *ids = &j->seqs[seq].output;
-    tokenizer_decode(model_tokenizer(j->m), &ids->ids[ids->len - 1], 1, false, &j->held);
+    tokenizer_decode_part(model_tokenizer(j->m), &ids->ids[ids->len - 1], 1, false, &j->held);
     if (j->held.len) print_held(j, text_whole_chars(j->held.data, j->held.len));
     return strbuf_check(&j->held, e);
 }

@@ -71,7 +71,8 @@ typedef struct tokenizer_def {
     const char *pretok_name;
     int64_t bos, eos, eot, unknown; /* -1: none */
     bool adds_bos;
-    bool marks_as_shown; /* marked pieces are looked for as decoding shows them, not as the file spells them */
+    bool marks_as_shown; /* marked pieces are looked for in raw text as decoding shows them, in normalized text as the file
+                          * spells them; else as the file spells them, normalized if it says so */
     bool whole_pieces;   /* a piece of the pre-tokenizer that is in the vocabulary is one token, whatever the merges say */
     bool byte_fallback, fuses_unknown;
     space_prefix prefix;

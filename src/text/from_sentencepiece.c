@@ -89,6 +89,7 @@ static err_code read_piece(message m, piece_def *p, err *e) {
             p->type = (uint8_t)f.value;
         }
     }
+    if (p->type == TOKEN_USER_DEFINED) p->marks = MARK_NORMALIZED; /* no space is put in front of what follows */
     if (!rc && !isfinite(p->score)) rc = err_set(e, ERR_FORMAT, "a piece whose score is not finite");
     p->listed = p->type == TOKEN_NORMAL || p->type == TOKEN_UNUSED || p->type == TOKEN_USER_DEFINED;
     return rc;

@@ -105,9 +105,18 @@ static void strip(const char *text, size_t n, bool left, bool right, strbuf *out
     if (to > from) strbuf_add(out, text + from, to - from);
 }
 
+/* SentencePiece's remove_extra_whitespaces. At the end U+2581 counts as a space, and so does what that leaves at the end. */
 static void collapse(const char *text, size_t n, strbuf *out) {
     size_t start = out->len;
     bool waiting = false;
+    for (;;) {
+        if (n >= 1 && text[n - 1] == ' ')
+            n--;
+        else if (n >= 3 && !memcmp(text + n - 3, "\xe2\x96\x81", 3))
+            n -= 3;
+        else
+            break;
+    }
     for (size_t i = 0; i < n; i++) {
         if (text[i] == ' ') {
             waiting = out->len > start;

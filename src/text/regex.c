@@ -42,6 +42,8 @@ err_code regex_translate(const char *pattern, strbuf *out, err *e) {
             else {
                 strbuf_add_char(out, '\\');
                 strbuf_add_char(out, *p);
+                bool property = (*p == 'p' || *p == 'P') && p[1] == '{';
+                while (property && p[1] && *p != '}') strbuf_add_char(out, *++p);
             }
             continue;
         }

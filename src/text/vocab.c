@@ -153,8 +153,9 @@ static int by_first_byte_longest_first(const void *a, const void *b) {
 static err_code marked_text(const tokenizer_def *d, const vocab *v, uint32_t id, marked_piece *out, err *e) {
     strbuf normal = STRBUF_INIT;
     *out = (marked_piece){.id = id, .bytes = d->pieces[id].bytes, .n = d->pieces[id].n};
-    if (d->marks_as_shown) out->bytes = string_at(&v->texts, id, &out->n);
-    if (!(v->marks[id] & MARK_NORMALIZED)) return ERR_OK;
+    bool normalized = v->marks[id] & MARK_NORMALIZED;
+    if (d->marks_as_shown && !normalized) out->bytes = string_at(&v->texts, id, &out->n);
+    if (d->marks_as_shown || !normalized) return ERR_OK;
     err_code rc = normalizer_apply(d->normalizer, out->bytes, out->n, &normal, e);
     out->n = normal.len;
     if (!rc && !(out->own = strbuf_detach(&normal))) rc = err_nomem(e, "special tokens", out->n);

@@ -1,81 +1,113 @@
 #include "text/chat.h"
 
+#include "core/file.h"
+#include "text/folder.h"
+#include "text/jinja.h"
+
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-/* ChatML: every message is <|im_start|>role\ncontent<|im_end|>\n. */
-#define CHATML_MESSAGE "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
-#define CHATML_ANSWER  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-
-/* A template is `before`, the system message used when there is none, `after`; all of it must match, but for line ends written
- * as \n. How to add one: a row, and the text it makes in tests/unit/test_chat.c; another style than ChatML also needs a
- * function in the row. */
-static const struct {
-    const char *before;
-    const char *after; /* NULL: `before` is the whole template, without a system message of its own */
-} templates[] = {
-    {.before = "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
-               "{{ '<|im_start|>system\n",
-     .after = "<|im_end|>\n' }}{% endif %}" CHATML_MESSAGE CHATML_ANSWER},
-    {.before = "{% for message in messages %}" CHATML_MESSAGE CHATML_ANSWER},
-};
-enum { N_TEMPLATES = sizeof templates / sizeof *templates };
-
-/* The template's text with each \n made a line end: files have both. */
-static void normalise(char *template) {
-    char *to = template;
-    for (const char *from = template; *from; to++) {
-        bool escaped = from[0] == '\\' && from[1] == 'n';
-        *to = escaped ? '\n' : *from;
-        from += escaped ? 2 : 1;
-    }
-    *to = '\0';
+/* The day for templates that write one: SOURCE_DATE_EPOCH (seconds) for prompts that can be made again, else today. */
+static struct tm today(void) {
+    const char *fixed = getenv("SOURCE_DATE_EPOCH");
+    struct tm day = {0};
+    time_t now = fixed && *fixed ? (time_t)strtoll(fixed, NULL, 10) : time(NULL);
+    if (!gmtime_r(&now, &day)) day.tm_mday = 1; /* a year that no calendar has */
+    return day;
 }
 
-/* Recognises template i; *system is then the text between its halves, cut out of `template` in place, or NULL. */
-static bool recognise(int i, char *template, const char **system) {
-    const char *before = templates[i].before, *after = templates[i].after;
-    size_t n = strlen(template), n_before = strlen(before), n_after = after ? strlen(after) : 0;
-    *system = NULL;
-    if (!after) return !strcmp(template, before);
-    if (n < n_before + n_after || strncmp(template, before, n_before) || strcmp(template + n - n_after, after)) return false;
-    template[n - n_after] = '\0';
-    *system = template + n_before;
-    return !strpbrk(*system, "'{}"); /* a text, not another piece of program */
-}
+/* ---- GGUF ---- */
 
-static err_code find_template(const weights *w, char **text, const char **system, err *e) {
+static err_code metadata_template(const weights *w, char **out, err *e) {
     static const char key[] = "tokenizer.chat_template";
-    if (!weights_meta(w, key))
-        return err_set(e, ERR_UNSUPPORTED, "%s: the model has no chat template: use raw text", weights_path(w));
-    err_code rc = weights_meta_string(w, key, text, e);
-    if (rc) return err_prefix(e, rc, "%s", weights_path(w));
-    char first_line[81] = "";
-    strncpy(first_line, *text, sizeof first_line - 1);
-    first_line[strcspn(first_line, "\n")] = '\0';
-    normalise(*text);
-    for (int i = 0; i < N_TEMPLATES; i++)
-        if (recognise(i, *text, system)) return ERR_OK;
-    return err_set(e, ERR_UNSUPPORTED, "%s: unknown chat template, beginning '%s': use raw text", weights_path(w),
-                   first_line);
+    return weights_meta(w, key) ? weights_meta_string(w, key, out, e) : ERR_OK;
 }
 
-static void add_message(strbuf *out, const char *role, const char *content) {
-    strbuf_addf(out, "<|im_start|>%s\n", role);
-    strbuf_add_str(out, content);
-    strbuf_add_str(out, "<|im_end|>\n");
+/* The token whose id metadata `key` holds, NULL when there is none. */
+static err_code metadata_token(const weights *w, const char *key, char **out, err *e) {
+    const meta_value *tokens = weights_meta(w, "tokenizer.ggml.tokens"), *id = weights_meta(w, key);
+    if (!tokens || tokens->kind != META_ARRAY || tokens->array.kind != META_STRING || !id || id->kind != META_INT)
+        return ERR_OK;
+    if (id->integer < 0 || id->integer >= tokens->array.count) return ERR_OK;
+    const meta_value *token = &tokens->array.items[id->integer];
+    *out = strndup(token->string.bytes, token->string.len);
+    return *out ? ERR_OK : err_nomem(e, "a token", token->string.len);
+}
+
+/* ---- folders ---- */
+
+/* "..", or of [{"name": "default", "template": ".."}, ..] the default one. */
+static const json_t *config_template(const json_t *config) {
+    const json_t *v = json_object_get(config, "chat_template"), *named;
+    size_t i;
+    if (!json_is_array(v)) return v;
+    json_array_foreach(v, i, named) {
+        const char *name = json_string_value(json_object_get(named, "name"));
+        if (name && !strcmp(name, "default")) return json_object_get(named, "template");
+    }
+    return NULL;
+}
+
+static err_code copy_string(const json_t *v, char **out, err *e) {
+    if (json_is_object(v)) v = json_object_get(v, "content"); /* of a token */
+    if (*out || !json_is_string(v)) return ERR_OK;
+    *out = strdup(json_string_value(v));
+    return *out ? ERR_OK : err_nomem(e, "text", json_string_length(v));
+}
+
+/* ---- both ---- */
+
+typedef struct found {
+    char *template, *bos, *eos;
+} found;
+
+static err_code read_folder(const weights *w, found *f, err *e) {
+    char *folder = NULL;
+    size_t n;
+    json_t *config = NULL;
+    err_code rc;
+    TRY(model_folder(w, &folder, e));
+    if (!f->template && model_folder_has(folder, "chat_template.jinja"))
+        TRY(model_folder_read(folder, "chat_template.jinja", &f->template, &n, e));
+    TRY(model_folder_json(folder, "tokenizer_config.json", &config, e));
+    TRY(copy_string(config_template(config), &f->template, e));
+    TRY(copy_string(json_object_get(config, "bos_token"), &f->bos, e));
+    rc = copy_string(json_object_get(config, "eos_token"), &f->eos, e);
+done:
+    json_decref(config);
+    free(folder);
+    return rc;
+}
+
+static err_code find(const weights *w, const char *template, found *f, err *e) {
+    err_code rc = ERR_OK;
+    if (template && !(f->template = strdup(template))) return err_nomem(e, "a chat template", strlen(template));
+    if (!weights_meta(w, "tokenizer.ggml.model")) {
+        TRY(read_folder(w, f, e));
+    } else {
+        if (!template) TRY(metadata_template(w, &f->template, e));
+        TRY(metadata_token(w, "tokenizer.ggml.bos_token_id", &f->bos, e));
+        TRY(metadata_token(w, "tokenizer.ggml.eos_token_id", &f->eos, e));
+    }
+    if (!f->template) rc = err_set(e, ERR_UNSUPPORTED, "the model has no chat template: use raw text");
+done:
+    return rc;
+}
+
+err_code chat_render_with(const weights *w, const char *template, const chat_message *messages, int n, strbuf *out, err *e) {
+    found f = {0};
+    err_code rc = find(w, template, &f, e);
+    if (!rc) {
+        jinja_context c = {.messages = messages, .n = n, .bos = f.bos, .eos = f.eos, .today = today()};
+        rc = jinja_render(f.template, strlen(f.template), &c, out, e);
+    }
+    free(f.template);
+    free(f.bos);
+    free(f.eos);
+    return rc ? err_prefix(e, rc, "%s", weights_path(w)) : ERR_OK;
 }
 
 err_code chat_render(const weights *w, const chat_message *messages, int n, strbuf *out, err *e) {
-    char *text = NULL;
-    const char *system;
-    err_code rc = find_template(w, &text, &system, e);
-    if (rc) goto done;
-    if (system && n && strcmp(messages[0].role, "system")) add_message(out, "system", system);
-    for (int i = 0; i < n; i++) add_message(out, messages[i].role, messages[i].content);
-    strbuf_add_str(out, "<|im_start|>assistant\n");
-    rc = strbuf_check(out, e);
-done:
-    free(text);
-    return rc;
+    return chat_render_with(w, NULL, messages, n, out, e);
 }

@@ -1,7 +1,9 @@
 /* chat.h — messages to prompt text, as the model's own template writes them.
- * Templates in the file are recognised (a table of known templates by content), never interpreted; an unknown one is refused.
- * Contents are put in as they are: special tokens written in them take effect when the prompt is tokenised.
- * Errors: ERR_UNSUPPORTED (no template, or one we do not know: names its first line), ERR_FORMAT, ERR_NOMEM.
+ *
+ * The template is the GGUF metadata tokenizer.chat_template, or chat_template.jinja or tokenizer_config.json beside the weights: a
+ * program in a subset of Jinja (jinja.h), run with bounds. Contents are put in as they are: special tokens written in them take
+ * effect when the prompt is tokenised. A template writes BOS itself where the model wants one: tokenise without adding another.
+ * Errors: ERR_UNSUPPORTED (no template; a construct or messages it refuses: says which), ERR_FORMAT, ERR_NOMEM.
  */
 #ifndef TEXT_CHAT_H
 #define TEXT_CHAT_H
@@ -14,8 +16,10 @@ typedef struct chat_message {
     const char *content;
 } chat_message;
 
-/* Appends the prompt, ending where the assistant's answer begins. A template with a system message of its own puts it first
- * when the first message is none. */
+/* Appends the prompt, ending where the assistant's answer begins. */
 err_code chat_render(const weights *w, const chat_message *messages, int n, strbuf *out, err *e);
+
+/* The same with another template; NULL is the model's own. */
+err_code chat_render_with(const weights *w, const char *template, const chat_message *messages, int n, strbuf *out, err *e);
 
 #endif

@@ -257,10 +257,7 @@ static err_code generate_to_stdout(job *j, err *e) {
     err_code rc;
     TRY(make_seqs(j, e));
     rc = generate(j, e);
-    if (streams(j)) {
-        print_held(j, j->held.len);
-        putchar('\n');
-    }
+    if (streams(j)) putchar('\n'); /* half a character that is still held is not text, as in the JSON */
     if (rc) goto done;
     if (opt_json(j->o))
         TRY(print_json(j, e));

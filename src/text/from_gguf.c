@@ -125,12 +125,19 @@ static err_code read_merges(const weights *w, tokenizer_def *d, err *e) {
 
 /* ---- what happens to a text before ---- */
 
+/* GGUF files of Phi-3 call their pre-tokenizer "default" as all SentencePiece vocabularies do. */
+static bool is_phi3(const weights *w) {
+    const meta_value *v = weights_meta(w, "general.architecture");
+    return v && v->kind == META_STRING && v->string.len == 4 && !memcmp(v->string.bytes, "phi3", 4);
+}
+
 static err_code read_pretok(const weights *w, tokenizer_def *d, err *e) {
     char *name = NULL;
+    bool spaces = d->spelling == SPELLED_SENTENCEPIECE;
     err_code rc;
     TRY(weights_meta_string_or(w, "tokenizer.ggml.pre", "default", &name, e));
-    TRY(pretok_open(name, &d->pretok, e));
-    d->pretok_name = pretok_name(d->pretok);
+    TRY(pretok_open(spaces && is_phi3(w) ? "phi-3" : name, spaces, &d->pretok, e));
+    if (!spaces) d->pretok_name = pretok_name(d->pretok);
     d->whole_pieces = pretok_whole_pieces(d->pretok);
     d->adds_bos = pretok_adds_bos(d->pretok);
 done:
@@ -169,10 +176,8 @@ done:
     return rc;
 }
 
-/* Phi-3's special tokens take white space behind them along; GGUF has no field that says so. */
-static void mark_phi3(const weights *w, tokenizer_def *d) {
-    const meta_value *v = weights_meta(w, "general.architecture");
-    if (!v || v->kind != META_STRING || v->string.len != 4 || memcmp(v->string.bytes, "phi3", 4)) return;
+/* Phi-3's special tokens but for the end of text take white space behind them along; GGUF has no field that says so. */
+static void mark_strips(tokenizer_def *d) {
     for (int64_t i = 0; i < d->n_pieces; i++) {
         const piece_def *p = &d->pieces[i];
         bool control = p->type == TOKEN_CONTROL && p->n > 4 && !memcmp(p->bytes, "<|", 2);
@@ -211,13 +216,13 @@ err_code definition_from_gguf(const weights *w, tokenizer_def *d, err *e) {
     TRY(read_special_id(w, "tokenizer.ggml.eos_token_id", d->n_pieces, &d->eos, e));
     TRY(read_special_id(w, "tokenizer.ggml.eot_token_id", d->n_pieces, &d->eot, e));
     TRY(read_special_id(w, "tokenizer.ggml.unknown_token_id", d->n_pieces, &d->unknown, e));
+    TRY(read_pretok(w, d, e));
     if (d->kind == &tokenizer_byte_bpe) {
         TRY(read_merges(w, d, e));
-        TRY(read_pretok(w, d, e));
     } else {
         TRY(read_scores(w, d, e));
         TRY(read_spaces(w, d, e));
-        mark_phi3(w, d);
+        if (pretok_marks_strip(d->pretok)) mark_strips(d);
     }
     rc = weights_meta_bool_or(w, "tokenizer.ggml.add_bos_token", d->adds_bos, &d->adds_bos, e);
 done:

@@ -16,10 +16,18 @@ enum { PATTERNS_MAX = 6, STEPS_MAX = 32 };
 
 const char pretok_gpt2[] = GPT2;
 
-/* Llama 3's and its relatives': any sign may stand before a word, numbers in groups of at most `digits`. */
-#define LLAMA3(digits)                                                                                                       \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}" digits "| ?[^" SPACES                                \
-    "\\p{L}\\p{N}]+[\\r\\n]*|" SPACE "*[\\r\\n]+|" SPACE "+(?!" NO_SPACE ")|" SPACE "+"
+/* Llama 3's and its relatives': any sign may stand before a word, numbers in groups of at most `digits`, signs take line ends
+ * along (and in the younger ones slashes). */
+#define CONTRACTION                  "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define BEFORE_WORD                  "[^\\r\\n\\p{L}\\p{N}]?"
+#define WORDS(words, digits, behind) words "|\\p{N}" digits "| ?[^" SPACES "\\p{L}\\p{N}]+[\\r\\n" behind "]*|" LAST_SPACES
+#define LAST_SPACES                  SPACE "*[\\r\\n]+|" SPACE "+(?!" NO_SPACE ")|" SPACE "+"
+#define LLAMA3(digits)               WORDS(CONTRACTION "|" BEFORE_WORD "\\p{L}+", digits, "")
+
+/* Tekken's and GPT-4o's: a capital within a word begins another. */
+#define UPPER         "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define LOWER         "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+#define CASED(behind) BEFORE_WORD UPPER "*" LOWER "+" behind "|" BEFORE_WORD UPPER "+" LOWER "*" behind
 
 /* DeepSeek's: letters with case as of Unicode 12, without Armenian small letters and some younger alphabets; from Samaritan to
  * the ideographs, and Hangul. */
@@ -44,6 +52,8 @@ typedef struct pretok_row {
     const char *name; /* tokenizer.ggml.pre */
     const char *patterns[PATTERNS_MAX];
     bool whole_pieces, adds_bos;
+    bool spaces; /* for SentencePiece vocabularies alone */
+    bool marks_strip;
 } pretok_row;
 
 /* How to add one: a row with the patterns of the model's own tokenizer.json in their order, and token ids from that
@@ -60,12 +70,18 @@ static const pretok_row rows[] = {
     {.name = "command-r", .patterns = {"\\p{N}", GPT2}},
     {.name = "llama-bpe", .patterns = {LLAMA3("{1,3}")}, .whole_pieces = true, .adds_bos = true},
     {.name = "llama3", .patterns = {LLAMA3("{1,3}")}, .whole_pieces = true, .adds_bos = true},
-    {.name = "dbrx", .patterns = {LLAMA3("{1,3}")}}, /* also OLMo 2 */
+    {.name = "llama-v3", .patterns = {LLAMA3("{1,3}")}, .whole_pieces = true, .adds_bos = true},
+    {.name = "dbrx", .patterns = {LLAMA3("{1,3}")}},      /* also OLMo 2 */
+    {.name = "smaug-bpe", .patterns = {LLAMA3("{1,3}")}}, /* also SmolLM3 */
     {.name = "qwen2", .patterns = {LLAMA3("")}},
+    {.name = "deepseek-r1-qwen", .patterns = {LLAMA3("")}},
+    {.name = "tekken", .patterns = {WORDS(CASED(""), "", "/")}, .whole_pieces = true, .adds_bos = true},
+    {.name = "gpt-4o", .patterns = {WORDS(CASED(CONTRACTION "?"), "{1,3}", "/")}},
     {.name = "falcon", .patterns = {"[\\p{P}$+<=>^~|`]+", GPT2, "[0-9][0-9][0-9]"}},
     {.name = "deepseek-llm",
      .patterns = {"[\\r\\n]", SPACE "?[" CASED_LETTERS "]+", SPACE "?" SIGNS, SPACE "+\\z", EASTERN, "\\p{N}+"}},
     {.name = "deepseek-coder", .patterns = {"[\\r\\n]", SPACE "?\\p{L}+", SPACE "?\\p{P}+", EASTERN, "\\p{N}"}},
+    {.name = "phi-3", .spaces = true, .marks_strip = true},
     /* Files that do not know: what llama.cpp does with them. */
     {.name = "default", .patterns = {"[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}},
 };
@@ -122,15 +138,17 @@ err_code pretok_add_replace_spaces(pretok *p, const char *with, err *e) {
     return s->for_space ? ERR_OK : err_nomem(e, "the pre-tokenizer", strlen(with));
 }
 
-err_code pretok_open(const char *name, pretok **out, err *e) {
+err_code pretok_open(const char *name, bool spaces, pretok **out, err *e) {
     *out = NULL;
     int i = names_find(name, rows, N_ROWS, sizeof *rows);
     if (i < 0) return names_unknown(e, ERR_UNSUPPORTED, "pre-tokenizer", name, rows, N_ROWS, sizeof *rows);
+    if (rows[i].spaces && !spaces)
+        return err_set(e, ERR_UNSUPPORTED, "the pre-tokenizer %s is for SentencePiece vocabularies", name);
     pretok *p;
     err_code rc = pretok_new(&p, e);
     if (rc) return rc;
     p->row = &rows[i];
-    for (int k = 0; k < PATTERNS_MAX && p->row->patterns[k] && !rc; k++)
+    for (int k = 0; k < PATTERNS_MAX && p->row->patterns[k] && !spaces && !rc; k++)
         rc = pretok_add_cut(p, p->row->patterns[k], CUT_ISOLATED, false, e);
     if (rc)
         pretok_close(p);
@@ -152,6 +170,7 @@ void pretok_close(pretok *p) {
 const char *pretok_name(const pretok *p) { return p->row->name; }
 bool pretok_whole_pieces(const pretok *p) { return p->row->whole_pieces; }
 bool pretok_adds_bos(const pretok *p) { return p->row->adds_bos; }
+bool pretok_marks_strip(const pretok *p) { return p->row->marks_strip; }
 
 /* ---- cutting ---- */
 

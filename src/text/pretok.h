@@ -27,8 +27,8 @@ typedef enum pretok_cut {
     CUT_CONTIGUOUS,    /* a piece together with the matches that touch it */
 } pretok_cut;
 
-/* The pre-tokenizer of a GGUF file. */
-err_code pretok_open(const char *name, pretok **out, err *e);
+/* The pre-tokenizer of a GGUF file; `spaces`: of a SentencePiece vocabulary, in which spaces are letters and nothing is cut. */
+err_code pretok_open(const char *name, bool spaces, pretok **out, err *e);
 
 /* One without steps, to be filled: in the order they are applied. */
 err_code pretok_new(pretok **out, err *e);
@@ -43,6 +43,7 @@ void pretok_close(pretok *p); /* accepts NULL */
 const char *pretok_name(const pretok *p);
 bool pretok_whole_pieces(const pretok *p); /* a piece that is in the vocabulary is one token, whatever the merges say */
 bool pretok_adds_bos(const pretok *p);     /* where the file does not say */
+bool pretok_marks_strip(const pretok *p);  /* control tokens take the white space behind them along */
 
 /* Calls piece for every piece of text in order; text must be UTF-8. `first`: it begins the whole text. p may be NULL: one
  * piece. Stops at the first error piece returns. */

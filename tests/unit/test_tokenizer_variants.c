@@ -58,6 +58,46 @@ static void ids_are_the_libraries(void **state) {
     free(path);
 }
 
+/* ---- pre-tokenizers of GGUF files ---- */
+
+/* A vocabulary with the pre-tokenizer of that name, as from_gguf.c puts it there. */
+static err_code open_with(const char *json, const char *pre, tokenizer **t, err *e) {
+    tokenizer_def d;
+    err_code rc = definition_parse_json(json, strlen(json), &d, e);
+    if (rc) return build(rc, &d, t, e);
+    pretok_close(d.pretok);
+    d.pretok = NULL;
+    rc = pretok_open(pre, false, &d.pretok, e);
+    if (!rc) d.whole_pieces = pretok_whole_pieces(d.pretok);
+    return build(rc, &d, t, e);
+}
+
+/* Merges of this vocabulary cross every border: a pattern that cuts elsewhere gives other ids. */
+static void pretokenizers_by_name(void **state) {
+    (void)state;
+    err e = {0};
+    char *path = test_fixture("tokenizers/pretokenizers.json");
+    json_t *row, *name, *all = json_load_file(path, 0, NULL), *rows = json_object_get(all, "rows");
+    char *vocabulary = json_dumps(json_object_get(all, "tokenizer"), JSON_COMPACT);
+    size_t i, j, n = 0, n_known = 1;
+    tokenizer *t;
+    json_array_foreach(rows, i, row) json_array_foreach(json_object_get(row, "names"), j, name) {
+        print_message("%s\n", json_string_value(name));
+        assert_ok(open_with(vocabulary, json_string_value(name), &t, &e), &e);
+        tokens_check_cases(t, json_object_get(row, "cases"), true);
+        tokenizer_close(t);
+        n++;
+    }
+    assert_int_equal(open_with(vocabulary, "none", &t, &e), ERR_UNSUPPORTED); /* and lists the table */
+    for (const char *comma = strstr(e.message, "known:"); (comma = strchr(comma, ',')); comma++) n_known++;
+    assert_int_equal(n + 1, n_known); /* all but Phi-3's, which is no pattern: */
+    assert_int_equal(open_with(vocabulary, "phi-3", &t, &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.message, "SentencePiece"));
+    free(vocabulary);
+    json_decref(all);
+    free(path);
+}
+
 /* ---- refusals ---- */
 
 #define BPE         "\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2}, \"merges\": [[\"a\", \"b\"]]}"
@@ -182,9 +222,9 @@ static void out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ids_are_the_libraries),  cmocka_unit_test(refusals_name_what_it_is),
-        cmocka_unit_test(bytes_that_are_no_text), cmocka_unit_test(a_pattern_cannot_take_for_ever),
-        cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(ids_are_the_libraries),          cmocka_unit_test(pretokenizers_by_name),
+        cmocka_unit_test(refusals_name_what_it_is),       cmocka_unit_test(bytes_that_are_no_text),
+        cmocka_unit_test(a_pattern_cannot_take_for_ever), cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

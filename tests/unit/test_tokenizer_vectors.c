@@ -125,12 +125,29 @@ static void unigram_json(void **state) { /* unknown characters and NFKC: not exa
     check_json_folder("unigram_small", false);
 }
 
+/* Phi-3's special tokens take white space along, in a file that calls its pre-tokenizer "default". */
+static void phi3_file(void **state) {
+    (void)state;
+    char *file = test_fixture("tokenizers/phi3_small.gguf"), *cases = test_fixture("tokenizers/phi3_small.json");
+    weights *w;
+    tokenizer *t = open_tokenizer(file, &w);
+    json_t *list = json_load_file(cases, 0, NULL);
+    assert_int_equal(json_array_size(list), 31);
+    tokens_check_cases(t, list, false); /* that white space does not come back */
+    json_decref(list);
+    tokenizer_close(t);
+    weights_close(w);
+    free(file);
+    free(cases);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(byte_level_json),
         cmocka_unit_test(sentencepiece_json),
         cmocka_unit_test(unigram_json),
         cmocka_unit_test(vocabulary_files),
+        cmocka_unit_test(phi3_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -171,6 +171,7 @@ void find_result_release(find_result *r) {
     free(r->rivals);
     free(r->detectors);
     free(r->causes);
+    free(r->word_causes);
     free(r->concept);
     *r = (find_result){0};
 }

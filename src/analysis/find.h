@@ -85,6 +85,8 @@ typedef struct find_result {
     int n_controls;
     find_cause *causes; /* best first */
     int n_causes;
+    find_cause *word_causes; /* those that raise the related words, best first; may share features with causes */
+    int n_word_causes;
     char **words, **rivals; /* related words used; names used as hard negatives and controls */
     int n_words, n_rivals;
     int64_t mentions, positives, negatives; /* in the corpus; items on the reported half */

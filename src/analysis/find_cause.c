@@ -7,7 +7,10 @@
  * score = change of the concept - change of the control words, if they rise + change of the related words
  *         - REPETITION_COST x probability of saying the first choice twice
  * A feature that merely breaks the model flattens the distribution: everything unlikely rises alike, and the control words take
- * that away again; or it makes the model say one thing over and over. */
+ * that away again; or it makes the model say one thing over and over.
+ *
+ * What makes the model say the name need not make it speak of the subject: features are ranked a second time by how much more
+ * likely it becomes that the next token begins any related word, less the KL divergence that this takes. */
 #include "analysis/find_internal.h"
 
 #include "core/mem.h"
@@ -26,10 +29,13 @@ enum {
     CHOICE_PROMPTS = 6,
     FINALISTS = 40,
     SEMIFINALISTS = 24, /* whose repetition is measured */
+    WORD_FINALISTS = 16,
+    WORD_CAUSES = 6,
     BATCH_TOKENS = 2048,
     VOCAB_TILE = 2048
 };
 #define REPETITION_COST 4.0
+#define WORDS_KL_COST   1.0 /* a feature of a subject says many words a little more often and leaves the rest alone */
 
 static const double multiples[] = {1.0, 1.5, 2.0}; /* of the feature's maximum */
 enum { N_MULTIPLES = sizeof multiples / sizeof *multiples, SCREEN_MULTIPLE = 1 };
@@ -41,6 +47,7 @@ typedef struct trial {
     int prompt, multiple;
     float value;                    /* what the feature is clamped to */
     double concept, words, control; /* log p, nats; after subtract_baseline: changes */
+    double any_word;                /* log of the probability that the next token begins a related word; then its change */
     double kl, repetition;
     uint32_t first_choice;
 } trial;
@@ -131,11 +138,19 @@ static double mean_at(const float *logp, const uint32_t *tokens, int n) {
     return n ? sum / n : 0;
 }
 
+/* log of the sum of their probabilities */
+static double log_sum_at(const float *logp, const uint32_t *tokens, int n) {
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += exp((double)logp[tokens[i]]);
+    return log(fmax(sum, 1e-30));
+}
+
 /* What the distribution behind the prompt says. logits becomes log p. */
 static void judge(const bench *k, float *logits, trial *t) {
     log_softmax(logits, k->n_vocab);
     t->concept = logits[k->concept.ids[0]];
     t->words = mean_at(logits, k->words, k->n_words);
+    t->any_word = log_sum_at(logits, k->words, k->n_words);
     t->control = mean_at(logits, k->controls, k->n_controls);
     t->first_choice = 0;
     t->kl = 0;
@@ -240,6 +255,7 @@ static void subtract_baseline(const bench *k, trial *trials, int64_t n) {
         const trial *before = &k->baseline[trials[i].prompt];
         trials[i].concept -= before->concept;
         trials[i].words -= before->words;
+        trials[i].any_word -= before->any_word;
         trials[i].control -= before->control;
     }
 }
@@ -451,38 +467,52 @@ static int best_first(const void *a, const void *b) {
     return (x->feature > y->feature) - (x->feature < y->feature);
 }
 
-static double score_of(const trial *t) {
+typedef double scoring(const trial *t);
+
+static double concept_score(const trial *t) {
     return t->concept - fmax(0, t->control) + t->words - REPETITION_COST * t->repetition;
 }
 
-/* Every feature x the given multiples x n_prompts of the choosing prompts; the mean score of each, features in order. */
-static err_code try_features(const ctx *c, bench *k, const int32_t *features, int n, int first_multiple, int n_multiples,
-                             int n_prompts, const char *stage, contender *out, err *e) {
-    int64_t per = (int64_t)n_multiples * n_prompts, n_trials = n * per;
-    trial *trials = NULL;
-    err_code rc;
-    TRY(mem_new(&trials, (size_t)n_trials, sizeof *trials, "trials", e));
+static double words_score(const trial *t) {
+    return t->any_word - fmax(0, t->control) - WORDS_KL_COST * t->kl - REPETITION_COST * t->repetition;
+}
+
+/* Features tried at some multiples of their maxima on some of the choosing prompts. */
+typedef struct trials_of {
+    const int32_t *features; /* borrowed */
+    int n, first_multiple, n_multiples, n_prompts;
+    trial *items; /* [n, n_multiples, n_prompts]; owned */
+} trials_of;
+
+static err_code try_features(const ctx *c, bench *k, trials_of *t, const char *stage, err *e) {
+    int64_t per = (int64_t)t->n_multiples * t->n_prompts, n_trials = t->n * per;
+    err_code rc = mem_new(&t->items, (size_t)n_trials, sizeof *t->items, "trials", e);
+    if (rc) return rc;
     for (int64_t i = 0; i < n_trials; i++) {
-        int multiple = first_multiple + (int)(i % per / n_prompts);
-        int32_t feature = features[i / per];
-        trials[i] = (trial){.feature = feature,
-                            .multiple = multiple,
-                            .prompt = 2 * (int)(i % n_prompts),
-                            .value = (float)(multiples[multiple] * postings_max(&k->f->codes, feature))};
+        int multiple = t->first_multiple + (int)(i % per / t->n_prompts);
+        int32_t feature = t->features[i / per];
+        t->items[i] = (trial){.feature = feature,
+                              .multiple = multiple,
+                              .prompt = 2 * (int)(i % t->n_prompts),
+                              .value = (float)(multiples[multiple] * postings_max(&k->f->codes, feature))};
     }
-    TRY(run_trials(c, k, trials, n_trials, stage, e));
-    subtract_baseline(k, trials, n_trials);
-    for (int i = 0; i < n; i++) {
-        out[i] = (contender){.feature = features[i], .score = -INFINITY};
-        for (int m = 0; m < n_multiples; m++) {
-            double score = 0;
-            for (int p = 0; p < n_prompts; p++) score += score_of(&trials[i * per + m * n_prompts + p]) / n_prompts;
-            if (score > out[i].score) out[i] = (contender){features[i], first_multiple + m, score};
+    rc = run_trials(c, k, t->items, n_trials, stage, e);
+    if (!rc) subtract_baseline(k, t->items, n_trials);
+    return rc;
+}
+
+/* Every feature at its best multiple by mean score, best first. */
+static void rank_features(const trials_of *t, scoring *score, contender *out /* [n] */) {
+    int64_t per = (int64_t)t->n_multiples * t->n_prompts;
+    for (int i = 0; i < t->n; i++) {
+        out[i] = (contender){.feature = t->features[i], .score = -INFINITY};
+        for (int m = 0; m < t->n_multiples; m++) {
+            double mean = 0;
+            for (int p = 0; p < t->n_prompts; p++) mean += score(&t->items[i * per + m * t->n_prompts + p]) / t->n_prompts;
+            if (mean > out[i].score) out[i] = (contender){t->features[i], t->first_multiple + m, mean};
         }
     }
-done:
-    free(trials);
-    return rc;
+    qsort(out, (size_t)t->n, sizeof *out, best_first);
 }
 
 /* Trials of one feature at its multiple on every other prompt from `first_prompt`, with repetition, less the baseline. */
@@ -502,29 +532,63 @@ done:
     return rc;
 }
 
-/* From all candidates to a few contenders, best first, on choosing prompts only. */
-static err_code choose_causes(const ctx *c, bench *k, const candidates *l, contender *x, int *n, err *e) {
-    int32_t *features = NULL;
+/* The same scores with repetition measured. */
+static err_code rank_again(const ctx *c, bench *k, scoring *score, contender *x, int n, err *e) {
     trial *trials = NULL;
     err_code rc;
-    int n_finalists = l->n < FINALISTS ? l->n : FINALISTS;
-    TRY(mem_new(&features, FINALISTS, sizeof *features, "candidates", e));
-    TRY(mem_new(&trials, FINALISTS * CHOICE_PROMPTS, sizeof *trials, "trials", e));
-    TRY(try_features(c, k, l->ids, l->n, SCREEN_MULTIPLE, 1, SCREEN_PROMPTS, "causes: screen", x, e));
-    qsort(x, (size_t)l->n, sizeof *x, best_first);
-    for (int i = 0; i < n_finalists; i++) features[i] = x[i].feature;
-    TRY(try_features(c, k, features, n_finalists, 0, N_MULTIPLES, CHOICE_PROMPTS, "causes: strengths", x, e));
-    qsort(x, (size_t)n_finalists, sizeof *x, best_first);
-    *n = n_finalists < SEMIFINALISTS ? n_finalists : SEMIFINALISTS;
-    TRY(test_feature(c, k, x, *n, 0, CHOICE_PROMPTS, trials, e));
-    for (int i = 0; i < *n; i++) {
+    TRY(mem_new(&trials, (size_t)n, CHOICE_PROMPTS * sizeof *trials, "trials", e));
+    TRY(test_feature(c, k, x, n, 0, CHOICE_PROMPTS, trials, e));
+    for (int i = 0; i < n; i++) {
         x[i].score = 0;
-        for (int p = 0; p < CHOICE_PROMPTS; p++) x[i].score += score_of(&trials[i * CHOICE_PROMPTS + p]) / CHOICE_PROMPTS;
+        for (int p = 0; p < CHOICE_PROMPTS; p++) x[i].score += score(&trials[i * CHOICE_PROMPTS + p]) / CHOICE_PROMPTS;
     }
-    qsort(x, (size_t)*n, sizeof *x, best_first);
+    qsort(x, (size_t)n, sizeof *x, best_first);
 done:
-    free(features);
     free(trials);
+    return rc;
+}
+
+/* Those of x that no list has taken yet, up to max. */
+static int add_features(const contender *x, int n, int max, uint8_t *taken, int32_t *out) {
+    int added = 0;
+    for (int i = 0; i < n && added < max; i++) {
+        if (taken[x[i].feature]) continue;
+        taken[x[i].feature] = 1;
+        out[added++] = x[i].feature;
+    }
+    return added;
+}
+
+/* What the candidates do: to the concept's own text, and to the related words. */
+typedef struct contenders {
+    contender *concept, *words; /* [candidates] best first */
+    int n_concept, n_words;
+} contenders;
+
+/* From all candidates to a few contenders, on choosing prompts only. */
+static err_code choose_causes(const ctx *c, bench *k, const candidates *l, contenders *x, err *e) {
+    int32_t features[FINALISTS + WORD_FINALISTS];
+    uint8_t *taken = NULL;
+    trials_of screen = {l->ids, l->n, SCREEN_MULTIPLE, 1, SCREEN_PROMPTS, NULL}, last = {0};
+    err_code rc;
+    TRY(mem_new0(&taken, (size_t)k->f->codes.n_features, 1, "candidates", e));
+    TRY(try_features(c, k, &screen, "causes: screen", e));
+    rank_features(&screen, concept_score, x->concept);
+    rank_features(&screen, words_score, x->words);
+    int n = add_features(x->concept, l->n, FINALISTS, taken, features);
+    n += add_features(x->words, l->n, WORD_FINALISTS, taken, features + n);
+    last = (trials_of){features, n, 0, N_MULTIPLES, CHOICE_PROMPTS, NULL};
+    TRY(try_features(c, k, &last, "causes: strengths", e));
+    rank_features(&last, concept_score, x->concept);
+    rank_features(&last, words_score, x->words);
+    x->n_concept = n < SEMIFINALISTS ? n : SEMIFINALISTS;
+    x->n_words = n < WORD_CAUSES ? n : WORD_CAUSES;
+    TRY(rank_again(c, k, concept_score, x->concept, x->n_concept, e));
+    TRY(rank_again(c, k, words_score, x->words, x->n_words, e));
+done:
+    free(taken);
+    free(screen.items);
+    free(last.items);
     return rc;
 }
 
@@ -553,16 +617,16 @@ static err_code report_cause(const bench *k, const contender *x, const trial *tr
     return ERR_OK;
 }
 
-static err_code report(const ctx *c, bench *k, const contender *x, int n, find_result *out, err *e) {
+static err_code report(const ctx *c, bench *k, const contender *x, int n, find_cause **causes, int *n_causes, err *e) {
     enum { REPORT_PROMPTS = FIND_PROMPTS / 2 };
     trial *trials = NULL;
     err_code rc;
     TRY(mem_new(&trials, (size_t)n, REPORT_PROMPTS * sizeof *trials, "trials", e));
-    TRY(mem_new0(&out->causes, (size_t)n, sizeof *out->causes, "causes", e));
+    TRY(mem_new0(causes, (size_t)n, sizeof **causes, "causes", e));
     TRY(test_feature(c, k, x, n, 1, REPORT_PROMPTS, trials, e));
     for (int i = 0; i < n; i++) {
-        TRY(report_cause(k, &x[i], trials + i * REPORT_PROMPTS, REPORT_PROMPTS, &out->causes[i], e));
-        out->n_causes++;
+        TRY(report_cause(k, &x[i], trials + i * REPORT_PROMPTS, REPORT_PROMPTS, &(*causes)[i], e));
+        ++*n_causes;
     }
 done:
     free(trials);
@@ -572,8 +636,7 @@ done:
 err_code find_cause_run(const ctx *c, const finder *f, const double *choice_auroc, find_result *out, err *e) {
     bench k = {.f = f};
     candidates l = {.max = f->opts->n_candidates};
-    contender *x = NULL;
-    int n = 0;
+    contenders x = {0};
     err_code rc;
     TRY(bench_init(c, &k, out, e));
     TRY(mem_new(&l.ids, (size_t)l.max, sizeof *l.ids, "candidates", e));
@@ -581,15 +644,18 @@ err_code find_cause_run(const ctx *c, const finder *f, const double *choice_auro
     TRY(choose_candidates(&k, choice_auroc, &l, e));
     out->candidates = l.n;
     if (!l.n) goto done; /* an SAE that never fires */
-    TRY(mem_new(&x, (size_t)l.n, sizeof *x, "candidates", e));
-    TRY(choose_causes(c, &k, &l, x, &n, e));
-    if (n > f->opts->n_causes) n = f->opts->n_causes;
-    TRY(report(c, &k, x, n, out, e));
+    TRY(mem_new(&x.concept, (size_t)l.n, sizeof *x.concept, "candidates", e));
+    TRY(mem_new(&x.words, (size_t)l.n, sizeof *x.words, "candidates", e));
+    TRY(choose_causes(c, &k, &l, &x, e));
+    if (x.n_concept > f->opts->n_causes) x.n_concept = f->opts->n_causes;
+    TRY(report(c, &k, x.concept, x.n_concept, &out->causes, &out->n_causes, e));
+    if (k.n_words) TRY(report(c, &k, x.words, x.n_words, &out->word_causes, &out->n_word_causes, e));
     if (!k.positions_changed) rc = err_set(e, ERR_FAILED, "clamping features at %s changed nothing", f->rows.hook->name);
 done:
     bench_release(&k);
     free(l.ids);
     free(l.taken);
-    free(x);
+    free(x.concept);
+    free(x.words);
     return rc;
 }

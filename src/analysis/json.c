@@ -96,13 +96,14 @@ json_t *find_result_to_json(const find_result *r) {
     LIST(detectors, r->n_detectors, detector_to_json(&r->detectors[i]))
     LIST(controls, r->n_controls, control_to_json(&r->controls[i]))
     LIST(causes, r->n_causes, cause_to_json(&r->causes[i]))
+    LIST(word_causes, r->n_word_causes, cause_to_json(&r->word_causes[i]))
     LIST(words, r->n_words, json_string(r->words[i]))
     LIST(rivals, r->n_rivals, json_string(r->rivals[i]))
-    return json_pack("{s:s s:o s:o s:o s:o s:o s:o s:I s:I s:I s:I s:o s:o}", "concept", r->concept, "gate",
-                     gate_to_json(&r->gate), "detectors", detectors, "controls", controls, "causes", causes, "words", words,
-                     "rivals", rivals, "mentions", (json_int_t)r->mentions, "positives", (json_int_t)r->positives,
-                     "negatives", (json_int_t)r->negatives, "candidates", (json_int_t)r->candidates, "seconds_detect",
-                     real(r->seconds_detect), "seconds_cause", real(r->seconds_cause));
+    return json_pack("{s:s s:o s:o s:o s:o s:o s:o s:o s:I s:I s:I s:I s:o s:o}", "concept", r->concept, "gate",
+                     gate_to_json(&r->gate), "detectors", detectors, "controls", controls, "causes", causes, "word_causes",
+                     word_causes, "words", words, "rivals", rivals, "mentions", (json_int_t)r->mentions, "positives",
+                     (json_int_t)r->positives, "negatives", (json_int_t)r->negatives, "candidates", (json_int_t)r->candidates,
+                     "seconds_detect", real(r->seconds_detect), "seconds_cause", real(r->seconds_cause));
 }
 
 /* ---- eval ---- */

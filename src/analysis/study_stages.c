@@ -21,10 +21,10 @@
 
 enum {
     EVAL_TOKENS = 6144, /* enough for delta CE to a few percent; four forward passes of them take a minute */
-    STEER_CAUSES = 6,   /* best causes whose steering is tried */
+    STEER_CAUSES = 4,   /* best causes, and as many of the related words, whose steering is tried */
     JSON_BYTES_MAX = 64 << 20
 };
-static const char *const strengths[] = {"1x", "1.5x", "2x"};
+static const char *const strengths[] = {"1x", "1.5x"};
 enum { N_STRENGTHS = sizeof strengths / sizeof *strengths };
 
 static bool always(const study *s) { return s != NULL; }
@@ -440,13 +440,23 @@ static void words_to_count(const study *s, const json_t *found, strbuf *out) {
     json_array_foreach(json_object_get(found, "words"), i, x) strbuf_addf(out, "|%s", json_string_value(x));
 }
 
-static int64_t cause_at(const json_t *found, size_t i) {
-    return json_integer_value(json_object_get(json_array_get(json_object_get(found, "causes"), i), "feature"));
-}
-
-static size_t count_causes(const json_t *found) {
-    size_t n = json_array_size(json_object_get(found, "causes"));
-    return n < STEER_CAUSES ? n : STEER_CAUSES;
+/* The best causes, then the best of the related words that are not among them. Returns how many. */
+static int features_to_try(const json_t *found, int64_t *out /* [2 * STEER_CAUSES] */) {
+    static const char *const lists[] = {"causes", "word_causes"};
+    int n = 0;
+    for (int l = 0; l < 2; l++) {
+        const json_t *list = json_object_get(found, lists[l]);
+        int added = 0;
+        for (size_t i = 0; i < json_array_size(list) && added < STEER_CAUSES; i++) {
+            int64_t feature = json_integer_value(json_object_get(json_array_get(list, i), "feature"));
+            int known = 0;
+            while (known < n && out[known] != feature) known++;
+            if (known < n) continue;
+            out[n++] = feature;
+            added++;
+        }
+    }
+    return n;
 }
 
 static err_code steer_command(const study *s, strbuf *out, err *e) {
@@ -457,7 +467,9 @@ static err_code steer_command(const study *s, strbuf *out, err *e) {
     begin(out, "steer");
     word(out, s->model_path);
     word(out, s->db);
-    for (size_t i = 0; i < count_causes(found); i++) number(out, "--feature", cause_at(found, i));
+    int64_t features[2 * STEER_CAUSES];
+    int n = features_to_try(found, features);
+    for (int i = 0; i < n; i++) number(out, "--feature", features[i]);
     strbuf_add_str(out, " --sweep ");
     for (size_t i = 0; i < N_STRENGTHS; i++) strbuf_addf(out, "%s%s", i ? "," : "", strengths[i]);
     words_to_count(s, found, &words);
@@ -471,14 +483,16 @@ static err_code steer_command(const study *s, strbuf *out, err *e) {
 
 static bool steer_is_there(const study *s) { return file_exists(s->steer); }
 
-/* Every cause at every strength. */
+/* Every feature at every strength. */
 static err_code list_candidates(const steering *st, const json_t *found, steering_candidate *out, int *n, err *e) {
     const intervention_kind *clamp = intervention_kind_by_name("clamp", e);
+    int64_t features[2 * STEER_CAUSES];
+    int n_features = features_to_try(found, features);
     err_code rc = ERR_OK;
     *n = 0;
-    for (size_t i = 0; i < count_causes(found); i++)
+    for (int i = 0; i < n_features; i++)
         for (size_t j = 0; j < N_STRENGTHS; j++) {
-            steering_setting setting = {.feature = cause_at(found, i), .has_strength = true};
+            steering_setting setting = {.feature = features[i], .has_strength = true};
             steering_candidate *x = &out[(*n)++];
             *x = (steering_candidate){.n = 1};
             snprintf(x->name, sizeof x->name, "%" PRId64 " at %s", setting.feature, strengths[j]);
@@ -503,7 +517,7 @@ static err_code steer_stage(study *s, const char *command, json_t **result, err 
     TRY(strbuf_check(&spec, e));
     TRY(word_list_parse(spec.data, &words, e));
     TRY(steering_open(s->model, s->db, &st, e));
-    TRY(mem_new(&candidates, STEER_CAUSES * N_STRENGTHS, sizeof *candidates, "candidates", e));
+    TRY(mem_new(&candidates, 2 * STEER_CAUSES * N_STRENGTHS, sizeof *candidates, "candidates", e));
     TRY(list_candidates(&st, found, candidates, &n, e));
     steering_search_opts o = {.steer = STEER_DEFAULTS,
                               .prompts = steer_prompts,

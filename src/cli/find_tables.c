@@ -83,16 +83,12 @@ void find_print_detectors(const json_t *found, size_t max, size_t places) {
 
 /* ---- causes ---- */
 
-void find_print_causes(const json_t *found, size_t max) {
+static void print_causes(const json_t *causes, size_t max) {
     size_t i;
     json_t *x;
-    printf("Causes: features that make the model say it when clamped, of %.0f tried. Changes of log p in nats, on prompts "
-           "that did "
-           "not choose.\n\n",
-           number(found, "candidates"));
     printf("%8s %8s %6s %8s  %16s %7s %8s %6s %7s  %s\n", "feature", "clamp to", "x max", "change", "95 % interval  ",
            "related", "control", "KL", "repeat", "label");
-    json_array_foreach(json_object_get(found, "causes"), i, x) {
+    json_array_foreach(causes, i, x) {
         if (i == max) break;
         printf("%8.0f %8.4g %6.1f ", number(x, "feature"), number(x, "strength"), number(x, "multiple"));
         print_real(x, "delta_logprob", 1, "%+8.2f", 8);
@@ -104,5 +100,16 @@ void find_print_causes(const json_t *found, size_t max) {
         print_real(x, "repetition", 1, " %7.3f", 8);
         print_label(x);
     }
+}
+
+void find_print_causes(const json_t *found, size_t max) {
+    const json_t *of_words = json_object_get(found, "word_causes");
+    printf("Causes: features that make the model say it when clamped, of %.0f tried. Changes of log p in nats, on prompts "
+           "that did not choose.\n\n",
+           number(found, "candidates"));
+    print_causes(json_object_get(found, "causes"), max);
     print_names("\nrelated words:", json_object_get(found, "words"), 12);
+    if (!json_array_size(of_words)) return;
+    printf("\nFeatures that make it say the related words\n\n");
+    print_causes(of_words, max);
 }

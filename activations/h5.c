@@ -279,11 +279,25 @@ static err_code check_storage(const h5_file *f, const char *name, hid_t dataset,
                    (unsigned long long)values, size, (unsigned long long)held);
 }
 
-static err_code open_dataset(const h5_file *f, const char *name, hid_t *out, err *e) {
+static herr_t never_follow(const char *from, const char *group, const char *file, const char *object, unsigned *flags,
+                           hid_t list, void *user) {
+    (void)from, (void)group, (void)file, (void)object, (void)flags, (void)list, (void)user;
+    return -1;
+}
+
+H5O_type_t h5_type_at(const h5_file *f, const char *name) {
     H5O_info_t info;
+    hid_t list = H5Pcreate(H5P_LINK_ACCESS);
+    H5Pset_elink_cb(list, never_follow, NULL);
+    bool found = H5Oget_info_by_name2(f->id, name, &info, H5O_INFO_BASIC, list) >= 0;
+    H5Pclose(list);
+    return found ? info.type : H5O_TYPE_UNKNOWN;
+}
+
+static err_code open_dataset(const h5_file *f, const char *name, hid_t *out, err *e) {
     *out = H5I_INVALID_HID;
-    if (H5Oget_info_by_name2(f->id, name, &info, H5O_INFO_BASIC, H5P_DEFAULT) < 0 || info.type != H5O_TYPE_DATASET)
-        return err_set(e, ERR_FORMAT, "%s: expected a dataset %s, found none", f->path, name);
+    if (h5_type_at(f, name) != H5O_TYPE_DATASET)
+        return err_set(e, ERR_FORMAT, "%s: expected a dataset %s in the file, found none", f->path, name);
     *out = H5Dopen2(f->id, name, H5P_DEFAULT);
     return *out < 0 ? h5_fail(f, e, ERR_FORMAT, "cannot open the dataset %s", name) : ERR_OK;
 }

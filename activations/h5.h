@@ -25,6 +25,9 @@ err_code h5_create(const char *path, h5_file *out, err *e); /* an empty file in 
 err_code h5_open(const char *path, bool writable, h5_file *out, err *e);
 err_code h5_close(h5_file *f, err *e); /* reports what could not be written; fine on a closed file */
 
+/* What stands at this path; H5O_TYPE_UNKNOWN: nothing, or a link into another file, which no reader follows. */
+H5O_type_t h5_type_at(const h5_file *f, const char *name);
+
 /* Sets e to "<path>: <what>: <HDF5's own words>". Call before any other HDF5 function. The code is `code` unless the system
  * gave a reason. */
 err_code h5_fail(const h5_file *f, err *e, err_code code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));

@@ -66,8 +66,7 @@ static err_code name_dataset(const h5_file *f, const char *given, char **out, er
     strbuf hook = STRBUF_INIT;
     strbuf_addf(&hook, "/hooks/%s", given);
     err_code rc = strbuf_check(&hook, e);
-    bool is_hook =
-        !rc && given[0] != '/' && H5Lexists(f->id, "/hooks", H5P_DEFAULT) > 0 && H5Lexists(f->id, hook.data, H5P_DEFAULT) > 0;
+    bool is_hook = !rc && given[0] != '/' && h5_type_at(f, hook.data) == H5O_TYPE_GROUP;
     if (is_hook) strbuf_add_str(&hook, "/activations");
     if (!rc && !(*out = strdup(is_hook ? hook.data : given))) rc = err_nomem(e, "the name of a dataset", strlen(given));
     strbuf_release(&hook);

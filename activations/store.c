@@ -187,6 +187,8 @@ static err_code read_hook_attributes(const h5_file *f, const char *group_name, s
     char *dtype_name = NULL;
     int64_t layer = 0;
     err_code rc;
+    if (h5_type_at(f, group_name) != H5O_TYPE_GROUP)
+        return err_set(e, ERR_FORMAT, "%s: expected a group %s in the file, found none", f->path, group_name);
     hid_t group = H5Gopen2(f->id, group_name, H5P_DEFAULT);
     if (group < 0) return h5_fail(f, e, ERR_FORMAT, "cannot open %s", group_name);
     TRY(h5_get_int(f, group, group_name, "layer", &layer, e));
@@ -247,7 +249,7 @@ static err_code read_hooks(store *s, err *e) {
     const h5_file *f = &s->file;
     H5G_info_t about;
     err_code rc = ERR_OK;
-    hid_t group = H5Lexists(f->id, "/hooks", H5P_DEFAULT) > 0 ? H5Gopen2(f->id, "/hooks", H5P_DEFAULT) : H5I_INVALID_HID;
+    hid_t group = h5_type_at(f, "/hooks") == H5O_TYPE_GROUP ? H5Gopen2(f->id, "/hooks", H5P_DEFAULT) : H5I_INVALID_HID;
     if (group < 0) return err_set(e, ERR_FORMAT, "%s: expected a group /hooks, found none", f->path);
     if (H5Gget_info(group, &about) < 0 || about.nlinks < 1 || about.nlinks > STORE_HOOKS_MAX) {
         rc = err_set(e, ERR_FORMAT, "%s: expected 1 to %d hooks", f->path, STORE_HOOKS_MAX);

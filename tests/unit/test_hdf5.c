@@ -8,6 +8,7 @@
 #include "core/mem.h"
 
 #include <dirent.h>
+#include <hdf5.h>
 
 /* Everything a reader of this kind asks of a file; its kind is in its name. */
 static err_code read_all_of_store(const char *path, err *e) {
@@ -94,7 +95,40 @@ static void test_corpus(void **state) {
     assert_true(n > 100);
 }
 
+/* x, and a link to it from another file. */
+static void make_linked(const char *rows, const char *linked) {
+    static const float x[2][2] = {{1, 2}, {3, 4}};
+    const hsize_t dims[2] = {2, 2};
+    hid_t file = H5Fcreate(rows, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), space = H5Screate_simple(2, dims, NULL);
+    hid_t dataset = H5Dcreate2(file, "x", H5T_NATIVE_FLOAT, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    assert_true(H5Dwrite(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, x) >= 0);
+    H5Dclose(dataset);
+    H5Sclose(space);
+    H5Fclose(file);
+    file = H5Fcreate(linked, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    assert_true(H5Lcreate_external(rows, "x", file, "x", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+    assert_true(H5Lcreate_external(rows, "/", file, "hooks", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+    H5Fclose(file);
+}
+
+/* A file never makes its reader open another one. */
+static void links_into_other_files(void **state) {
+    (void)state;
+    char *dir = test_make_dir(), rows[4096], linked[4096];
+    store *s;
+    err e = {0};
+    snprintf(rows, sizeof rows, "%s/rows.h5", dir);
+    snprintf(linked, sizeof linked, "%s/linked.h5", dir);
+    make_linked(rows, linked);
+    assert_ok(read_all_of_source(rows, "x", &e), &e);
+    assert_int_equal(read_all_of_source(linked, "x", &e), ERR_FORMAT);
+    assert_non_null(strstr(e.message, "expected a dataset x in the file, found none"));
+    assert_int_equal(read_all_of_source(linked, NULL, &e), ERR_FORMAT);
+    assert_int_equal(store_open(linked, &s, &e), ERR_FORMAT);
+    test_remove_dir(dir);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_corpus)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_corpus), cmocka_unit_test(links_into_other_files)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* half.h — one float16 or bfloat16 value to and from float32, round to nearest even, in portable C.
- * The specification for the array versions in math/kernels.h. Overflow gives infinity; NaN stays NaN.
+ * The specification for the array versions in math/dense.h. Overflow gives infinity; NaN stays NaN.
  */
 #ifndef CORE_HALF_H
 #define CORE_HALF_H

@@ -7,7 +7,8 @@ defaults, and prints both FVUs on the same held-out documents, computed here in 
     venv/bin/python tests/bench/compare_trainers.py activations.h5 --sae build/release/bin/sae --width 8192 --k 32 --rows 3000000
 
 The file is one of `sae capture`, or any HDF5 file with --dataset NAME; held out are whole documents where the file has them,
-blocks of 256 rows otherwise. dictionary_learning gets rows scaled to a mean square norm of 1, as its own training loop does
+blocks of 256 rows otherwise. Rows ten times as long as the median one (attention sinks) are left out for both, as `sae train`
+does. dictionary_learning gets rows scaled to a mean square norm of 1, as its own training loop does
 with normalize_activations; --unscaled gives it the rows as they are.
 """
 
@@ -34,7 +35,9 @@ def read_rows(path, dataset):
             group = np.searchsorted(f["doc_offsets"][:], f["row_token"][:], side="right") - 1
         else:
             group = np.arange(len(x)) // 256
-    return x, group
+    norm = np.linalg.norm(x, axis=1)
+    kept = norm <= 10 * np.median(norm)
+    return x[kept], group[kept]
 
 
 def split(x, group, share, seed):

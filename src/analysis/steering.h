@@ -73,7 +73,7 @@ typedef enum steering_kind {
 } steering_kind;
 
 enum {
-    STEERING_CHOICE_SAMPLES = 2,
+    STEERING_CHOICE_SAMPLES = 1,
     STEERING_REPORT_SAMPLES = 2,
     STEERING_FEATURES_MAX = 16,
     STEERING_CONTROLS = 20,
@@ -141,11 +141,11 @@ typedef struct steering_search_opts {
     const char *const *prompts;
     int n_prompts;                          /* the first half chooses */
     int64_t choice_samples, report_samples; /* of each prompt; the commands report STEERING_REPORT_SAMPLES times as many */
-    bool sums;                              /* try the best candidates two by two and three by three as well */
+    bool pairs;                             /* try the best candidates two by two as well */
 } steering_search_opts;
 
 /* {words[], choice[] arms, arms[] arms, best, outputs[], positions_changed, ...}: `choice` holds every candidate and the
- * difference of means at several lengths on the first half; `arms` the unsteered model, the best candidate, the best sum, the
+ * difference of means at several lengths on the first half; `arms` the unsteered model, the best candidate, the best pair, the
  * best difference of means and the random controls on the second; `best` is the arm's name that won the choice and
  * `outputs` its texts. Without a database there is no difference and no random feature. New reference. */
 err_code steering_search(const ctx *c, const steering *s, const steering_candidate *candidates, int n,

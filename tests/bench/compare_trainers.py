@@ -9,7 +9,8 @@ defaults, and prints both FVUs on the same held-out documents, computed here in 
 The file is one of `sae capture`, or any HDF5 file with --dataset NAME; held out are whole documents where the file has them,
 blocks of 256 rows otherwise. Rows ten times as long as the median one (attention sinks) are left out for both, as `sae train`
 does. dictionary_learning gets rows scaled to a mean square norm of 1, as its own training loop does
-with normalize_activations; --unscaled gives it the rows as they are.
+with normalize_activations; --unscaled gives it the rows as they are. Its warm-up of 1000 steps, which must be shorter than the
+run, is an eighth of the run where that is less.
 """
 
 import argparse
@@ -94,8 +95,7 @@ def train_theirs(a, x):
     scale = 1.0 if a.unscaled else float(1 / np.sqrt((x.astype(np.float64) ** 2).sum(1).mean()))
     steps = -(-a.rows // a.batch)
     extra = {"lr": a.their_lr} if a.their_lr else {}
-    if a.their_warmup is not None:
-        extra["warmup_steps"] = a.their_warmup
+    extra["warmup_steps"] = a.their_warmup if a.their_warmup is not None else min(1000, steps // 8)
     trainer = TopKTrainer(steps=steps, activation_dim=x.shape[1], dict_size=a.width, k=a.k, layer=0, lm_name="", seed=a.seed,
                           device="cpu", **extra)
     order, at, random = np.empty(0, np.int64), 0, np.random.default_rng(a.seed)

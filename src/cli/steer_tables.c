@@ -37,13 +37,18 @@ static void print_field(const char *name, const json_t *output, const char *key)
 }
 
 void steer_print_outputs(const json_t *outputs, size_t max) {
-    size_t i;
+    bool all = json_array_size(outputs) <= max;
+    const char *last = "";
+    size_t i, printed = 0;
     json_t *output;
     json_array_foreach(outputs, i, output) {
-        if (i == max) break;
-        if (i) putchar('\n');
+        const char *prompt = json_string_value(json_object_get(output, "prompt"));
+        if (!all && prompt && !strcmp(prompt, last)) continue;
+        if (printed == max) break;
+        if (printed++) putchar('\n');
         print_field("prompt", output, "prompt");
         print_field("unsteered", output, "unsteered");
         print_field("steered", output, "steered");
+        last = prompt ? prompt : "";
     }
 }

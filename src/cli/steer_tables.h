@@ -7,7 +7,7 @@
 /* A line for each arm of steering_arm_to_json: how many texts mention the words, repetition, perplexity. */
 void steer_print_arms(const json_t *arms);
 
-/* Up to max of outputs[] {prompt, unsteered, steered}, one below the other. */
+/* outputs[] {prompt, unsteered, steered}, one below the other: all when there are at most max, else the first of each prompt. */
 void steer_print_outputs(const json_t *outputs, size_t max);
 
 #endif

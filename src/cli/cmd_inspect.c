@@ -1,3 +1,4 @@
+#include "activations/codes.h"
 #include "activations/store.h"
 #include "analysis/db.h"
 #include "cli/command.h"
@@ -95,6 +96,30 @@ static err_code describe_activations(const char *path, json_t *doc, err *e) {
     return ERR_OK;
 }
 
+/* ---- latents of rows ---- */
+
+static err_code describe_codes(const char *path, json_t *doc, err *e) {
+    codes k;
+    err_code rc = codes_read(path, &k, e);
+    if (rc) return rc;
+    int64_t fired = k.indptr[k.n_rows];
+    add_text(doc, "kind", "codes");
+    add_integer(doc, "rows", k.n_rows);
+    add_integer(doc, "d_sae", k.d_sae);
+    add_integer(doc, "fired", fired);
+    json_object_set_new(doc, "l0", command_json_real(k.n_rows ? (double)fired / (double)k.n_rows : NAN));
+    add_text(doc, "hook", k.hook_name);
+    add_text(doc, "sae_sha256", k.sae_sha256);
+    codes_release(&k);
+    return ERR_OK;
+}
+
+static err_code describe_hdf5(const char *path, json_t *doc, err *e) {
+    err rows = {0}, latents = {0};
+    if (!describe_activations(path, doc, &rows) || !describe_codes(path, doc, &latents)) return ERR_OK;
+    return err_set(e, rows.code, "%s; as codes: %s", rows.message, latents.message);
+}
+
 /* ---- a feature database ---- */
 
 static err_code describe_features(const char *path, json_t *doc, err *e) {
@@ -159,7 +184,7 @@ static err_code describe_tensors(const char *path, json_t *doc, err *e) {
 
 static err_code describe(const char *path, json_t *doc, err *e) {
     json_object_set_new(doc, "file", command_json_text(path, strlen(path)));
-    if (begins_with(path, "\x89HDF\r\n\x1a\n", 8)) return describe_activations(path, doc, e);
+    if (begins_with(path, "\x89HDF\r\n\x1a\n", 8)) return describe_hdf5(path, doc, e);
     if (begins_with(path, "SQLite format 3", 16)) return describe_features(path, doc, e);
     return describe_tensors(path, doc, e);
 }
@@ -235,7 +260,7 @@ static err_code run(ctx *c, const parsed_options *o, err *e) {
 
 const command cmd_inspect = {
     .name = "inspect",
-    .help = "what is in a model, an autoencoder's folder, activations or a feature database",
+    .help = "what is in a model, an autoencoder's folder, activations, codes or a feature database",
     .usage = "FILE",
     .examples = "sae inspect model.gguf --tensors\n"
                 "sae inspect study/activations.h5 --json",

@@ -123,8 +123,11 @@ static err_code describe_hdf5(const char *path, json_t *doc, err *e) {
 /* ---- a feature database ---- */
 
 static err_code describe_features(const char *path, json_t *doc, err *e) {
-    static const char *const keys[] = {"model",       "model_sha256", "hook_name", "sae", "sae_sha256",
-                                       "activations", "codes",        "rows",      "seed"};
+    static const struct {
+        const char *key;
+        bool number;
+    } keys[] = {{"model", false},       {"model_sha256", false}, {"hook_name", false}, {"sae", false}, {"sae_sha256", false},
+                {"activations", false}, {"codes", false},        {"rows", true},       {"seed", true}};
     feature_db *db = NULL;
     feature_stats *alive = NULL;
     feature_query all = FEATURE_QUERY_DEFAULTS;
@@ -140,7 +143,11 @@ static err_code describe_features(const char *path, json_t *doc, err *e) {
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         err absent = {0};
         char *value = NULL;
-        if (!feature_db_meta(db, keys[i], &value, &absent)) add_text(doc, keys[i], value);
+        if (feature_db_meta(db, keys[i].key, &value, &absent)) continue;
+        if (keys[i].number)
+            add_integer(doc, keys[i].key, strtoll(value, NULL, 10));
+        else
+            add_text(doc, keys[i].key, value);
         free(value);
     }
 done:

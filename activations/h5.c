@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <hdf5_hl.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,8 +54,15 @@ err_code h5_fail(const h5_file *f, err *e, err_code code, const char *fmt, ...) 
     return err_set(e, code, "%s: %s%s%s", f->path ? f->path : "HDF5", what, r.words[0] ? ": " : "", r.words);
 }
 
-/* HDF5 keeps per thread whether it prints its error stack. */
-static void be_silent(void) { H5Eset_auto2(H5E_DEFAULT, NULL, NULL); }
+static void forget_exit(void) { H5dont_atexit(); }
+
+/* HDF5 keeps per thread whether it prints its error stack. At exit it would write once more what it could not write before,
+ * and crash where the disk is full. */
+static void be_silent(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, forget_exit);
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
 
 /* ---- files ---- */
 

@@ -26,7 +26,8 @@ enum {
     LENS_TOP = 10,
     NEIGHBOURS = 8,
     TOP_TOKENS = 6,
-    CONTEXT_EXAMPLES = 6 /* whose text can be searched for */
+    CONTEXT_EXAMPLES = 6,             /* whose text can be searched for */
+    DATABASE_BYTES_PER_FEATURE = 4096 /* about 10,000 with all examples */
 };
 
 typedef struct pass {
@@ -128,6 +129,13 @@ static void drop_rows(sparse_acts *f, const uint8_t *dropped /* [f->n_rows] */) 
     }
 }
 
+/* What codes and database will take at least: of codes only what is known before. */
+static err_code check_space(const pass *p, err *e) {
+    const sae_config *f = &p->sae->cfg;
+    int64_t latents = p->rows.info->n_rows * (f->k * (int64_t)(sizeof(uint32_t) + sizeof(float)) + (int64_t)sizeof(uint64_t));
+    return file_check_space(p->codes_path, (uint64_t)(latents + f->d_sae * DATABASE_BYTES_PER_FEATURE), e);
+}
+
 static err_code encode_rows(const ctx *c, pass *p, err *e) {
     const store_info *info = p->rows.info;
     const store_hook *hook = p->rows.hook;
@@ -137,6 +145,7 @@ static err_code encode_rows(const ctx *c, pass *p, err *e) {
     float *x = NULL;
     sparse_acts batch = {0};
     err_code rc;
+    TRY(check_space(p, e));
     TRY(codes_create(p->codes_path, &about, &w, e));
     TRY(mem_new(&x, BATCH_ROWS, (size_t)hook->d_model * sizeof *x, "a batch of rows", e));
     for (int64_t r = 0; r < info->n_rows; r += BATCH_ROWS) {

@@ -67,7 +67,8 @@ static err_code run(ctx *c, const parsed_options *o, err *e) {
     TRY(find_run(c, m, opt_arg(o, 1), opt_arg(o, 2), &how, &r, e));
     TRY(print(o, &r, e));
     if (!r.gate.known && !how.anyway)
-        rc = err_set(e, ERR_FAILED, "%.200s So there is nothing to look for; --anyway looks all the same", r.gate.sentence);
+        rc = err_set(e, ERR_FAILED, "nothing to look for: the model does not know %s; --anyway looks all the same",
+                     opt_arg(o, 2));
 done:
     find_result_release(&r);
     model_close(m);

@@ -79,15 +79,12 @@ void gemm_unpack(const ctx *c, const gemm_weights *w, float *panels) {
     int64_t panel = kernels->panel;
 #pragma omp parallel for num_threads(c->threads) schedule(static)
     for (int64_t p = 0; p < divide_up(w->n, panel); p++)
-        kernels->unpack(w->form, gemm_rows(c->cpu, w, p * panel, panel).panels, 0, w->k, panels + p * panel * w->k);
+        kernels->unpack(w->form, gemm_rows(c->cpu, w, p * panel, panel).panels, w->k, panels + p * panel * w->k);
 }
 
 /* ---- products ---- */
 
-/* Columns of a block: a few hundred when there are many rows, so that copying x is little beside multiplying it; when there
- * are few rows, as few as give every thread something to do. Never dependent on the number of threads. */
-static int64_t block_columns(int64_t m, int64_t panel) { return m > GEMM_BLOCK_ROWS / 2 ? 12 * 64 : panel * 4; }
-
+/* A block is a stretch of rows by a stretch of columns of one product; which ones stand together changes no sum. */
 static void run_block(const ctx *c, const gemm_kernels *kernels, int64_t m, const float *x, int64_t ldx,
                       const gemm_product *p, int64_t row, int64_t column, int64_t columns) {
     kernels->block(&(gemm_block){.rows = m - row < GEMM_BLOCK_ROWS ? m - row : GEMM_BLOCK_ROWS,
@@ -99,15 +96,29 @@ static void run_block(const ctx *c, const gemm_kernels *kernels, int64_t m, cons
                                  .ldy = p->ldy});
 }
 
+/* Columns first .. end of all products side by side, each counted up to a whole number of `step` columns. */
+static void run_share(const ctx *c, const gemm_kernels *kernels, int64_t m, const float *x, int64_t ldx,
+                      const gemm_product *p, int64_t step, int64_t row, int64_t first, int64_t end) {
+    for (; first < end; p++) {
+        int64_t width = divide_up(p->w.n, step) * step, here = (end < width ? end : width) - first;
+        if (here > 0) run_block(c, kernels, m, x, ldx, p, row, first, here), first += here;
+        first -= width, end -= width;
+    }
+}
+
+/* Columns of a share when there are many rows: so many that copying x is little beside multiplying it. With few rows every
+ * thread takes one share of each block of rows, as the weights come from memory fastest when they are read in order. */
+enum { SHARE_COLUMNS = 12 * 64, FEW_ROW_BLOCKS = 8 };
+
 void gemm(const ctx *c, int64_t m, const float *x, int64_t ldx, const gemm_product *products, int n_products) {
     const gemm_kernels *kernels = kernels_for(c->cpu);
-    int64_t columns = block_columns(m, kernels->panel), row_blocks = divide_up(m, GEMM_BLOCK_ROWS), column_blocks = 0;
-    for (int p = 0; p < n_products; p++) column_blocks += divide_up(products[p].w.n, columns);
+    int64_t step = 2 * kernels->panel, row_blocks = divide_up(m, GEMM_BLOCK_ROWS), total = 0;
+    for (int p = 0; p < n_products; p++) total += divide_up(products[p].w.n, step) * step;
+    int64_t share = row_blocks < FEW_ROW_BLOCKS ? divide_up(divide_up(total, c->threads), step) * step : SHARE_COLUMNS;
+    int64_t shares = share ? divide_up(total, share) : 0;
 #pragma omp parallel for num_threads(c->threads) schedule(dynamic)
-    for (int64_t i = 0; i < row_blocks * column_blocks; i++) {
-        int64_t block = i % column_blocks;
-        const gemm_product *p = products;
-        while (block >= divide_up(p->w.n, columns)) block -= divide_up(p++->w.n, columns);
-        run_block(c, kernels, m, x, ldx, p, i / column_blocks * GEMM_BLOCK_ROWS, block * columns, columns);
+    for (int64_t i = 0; i < row_blocks * shares; i++) {
+        int64_t first = i % shares * share, end = first + share < total ? first + share : total;
+        run_share(c, kernels, m, x, ldx, products, step, i / shares * GEMM_BLOCK_ROWS, first, end);
     }
 }

@@ -122,7 +122,7 @@ static uint8_t *random_blocks(const quant_type *t, int64_t n, int64_t k) {
 }
 
 static void check_form(cpu_level level, const quant_type *t, int64_t n, int64_t k) {
-    static const int64_t rows_of_x[] = {1, 2, 5, 97};
+    static const int64_t rows_of_x[] = {1, 2, 3, 4, 5, 6, 7, 13, 97};
     int64_t panel = gemm_panel(level);
     gemm_form form = gemm_form_of(t->name, k);
     size_t size, panel_size;

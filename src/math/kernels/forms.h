@@ -1,6 +1,6 @@
 /* forms.h — panels of small numbers (math/gemm.h) and how they become float32.
  *
- *   Q4, 32 of k:  scale [TILE_COLS] offset [TILE_COLS] as halves, then 4 x uint32 [TILE_COLS], each eight q of one row, lowest first
+ *   Q4, 32 of k:  scale [TILE_COLS] offset [TILE_COLS] as halves, then bytes [16, TILE_COLS], each an even k's q and 16 times the next one's
  *   Q8, 32 of k:  scale [TILE_COLS] as halves, then int8 [32, TILE_COLS]
  *
  * scale q has at most 19 significant bits, so scale q + offset rounds once, fused or not: as ggml's functions do.
@@ -19,14 +19,16 @@ enum {
     Q8_GROUP_BYTES = TILE_COLS * (2 + GROUP),
 };
 
+/* LANES bytes, each holding a q of one row for an even k in its low half and for the next k in its high half. */
 #if defined(__AVX512F__)
 
-typedef __m512i nibbles; /* eight of each of LANES rows */
-static inline nibbles nibbles_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
-static inline nibbles nibbles_next(nibbles u) { return _mm512_srli_epi32(u, 4); }
-static inline vec nibbles_lowest(nibbles u) { /* permuting looks at the low four bits alone */
+typedef __m512i pairs;
+static inline pairs pairs_load(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+static inline vec small_whole(__m512i u) { /* permuting looks at the low four bits alone */
     return _mm512_permutexvar_ps(u, _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
 }
+static inline vec pairs_even(pairs u) { return small_whole(u); }
+static inline vec pairs_odd(pairs u) { return small_whole(_mm512_srli_epi32(u, 4)); }
 static inline vec vec_from_halves(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 static inline vec vec_from_int8(const uint8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
@@ -34,10 +36,10 @@ static inline vec vec_from_int8(const uint8_t *p) {
 
 #elif defined(__AVX2__) && defined(__FMA__)
 
-typedef __m256i nibbles;
-static inline nibbles nibbles_load(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
-static inline nibbles nibbles_next(nibbles u) { return _mm256_srli_epi32(u, 4); }
-static inline vec nibbles_lowest(nibbles u) { return _mm256_cvtepi32_ps(_mm256_and_si256(u, _mm256_set1_epi32(15))); }
+typedef __m256i pairs;
+static inline pairs pairs_load(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+static inline vec pairs_even(pairs u) { return _mm256_cvtepi32_ps(_mm256_and_si256(u, _mm256_set1_epi32(15))); }
+static inline vec pairs_odd(pairs u) { return _mm256_cvtepi32_ps(_mm256_srli_epi32(u, 4)); }
 static inline vec vec_from_halves(const uint8_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 static inline vec vec_from_int8(const uint8_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
@@ -45,43 +47,35 @@ static inline vec vec_from_int8(const uint8_t *p) {
 
 #else
 
-typedef struct nibbles {
-    uint32_t lane[LANES];
-} nibbles;
-static inline nibbles nibbles_load(const uint8_t *p) {
-    nibbles u;
+typedef struct pairs {
+    uint8_t lane[LANES];
+} pairs;
+
+#define FORM_EACH(expression)                                                                                                \
+    float x[LANES];                                                                                                          \
+    for (int l = 0; l < LANES; l++) x[l] = (expression);                                                                     \
+    return vec_load(x, LANES)
+
+static inline pairs pairs_load(const uint8_t *p) {
+    pairs u;
     memcpy(&u, p, sizeof u);
     return u;
 }
-static inline nibbles nibbles_next(nibbles u) {
-    for (int l = 0; l < LANES; l++) u.lane[l] >>= 4;
-    return u;
-}
-static inline vec nibbles_lowest(nibbles u) {
-    float x[LANES];
-    for (int l = 0; l < LANES; l++) x[l] = (float)(int)(u.lane[l] & 15);
-    return vec_load(x, LANES);
-}
-static inline vec vec_from_halves(const uint8_t *p) {
-    uint16_t h[LANES];
-    float x[LANES];
-    memcpy(h, p, sizeof h);
-    for (int l = 0; l < LANES; l++) x[l] = half_to_f32(h[l]);
-    return vec_load(x, LANES);
-}
-static inline vec vec_from_int8(const uint8_t *p) {
-    float x[LANES];
-    for (int l = 0; l < LANES; l++) x[l] = (float)(int8_t)p[l];
-    return vec_load(x, LANES);
-}
+static inline vec pairs_even(pairs u) { FORM_EACH((float)(u.lane[l] & 15)); }
+static inline vec pairs_odd(pairs u) { FORM_EACH((float)(u.lane[l] >> 4)); }
+static inline vec vec_from_halves(const uint8_t *p) { FORM_EACH(half_to_f32((uint16_t)(p[2 * l] | p[2 * l + 1] << 8))); }
+static inline vec vec_from_int8(const uint8_t *p) { FORM_EACH((float)(int8_t)p[l]); }
+
+#undef FORM_EACH
 
 #endif
 
-/* What the two forms share: one group of 32 k, whose columns (TILE_VECS vectors each) come out in order of k. */
+/* What the two forms share: one group of 32 k, whose columns (TILE_VECS vectors each) come out in order of k: those of an even
+ * k, then those of k + 1, whose numbers stand in the same bytes. */
 typedef struct group_reader {
     const uint8_t *q;
     vec scale[TILE_VECS], offset[TILE_VECS];
-    nibbles u[TILE_VECS];
+    pairs u[TILE_VECS];
 } group_reader;
 
 TILE_INLINE void q4_begin(group_reader *g, const uint8_t *group) {
@@ -92,10 +86,10 @@ TILE_INLINE void q4_begin(group_reader *g, const uint8_t *group) {
     g->q = group + 4 * TILE_COLS;
 }
 
-TILE_INLINE void q4_column(group_reader *g, int k, vec column[TILE_VECS]) {
+TILE_INLINE void q4_column(group_reader *g, int k, bool odd, vec column[TILE_VECS]) {
     for (int v = 0; v < TILE_VECS; v++) {
-        g->u[v] = k % 8 ? nibbles_next(g->u[v]) : nibbles_load(g->q + 4 * (k / 8 * TILE_COLS + v * LANES));
-        column[v] = vec_madd(nibbles_lowest(g->u[v]), g->scale[v], g->offset[v]);
+        if (!odd) g->u[v] = pairs_load(g->q + k / 2 * TILE_COLS + v * LANES);
+        column[v] = vec_madd(odd ? pairs_odd(g->u[v]) : pairs_even(g->u[v]), g->scale[v], g->offset[v]);
     }
 }
 

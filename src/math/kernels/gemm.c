@@ -1,7 +1,7 @@
 /* The kernels of math/gemm.h. A block of x is copied, a stretch of k at a time, into rows TILE_STRIDE apart; each panel of w
  * then meets all of its tiles while it is in the first cache (Goto and van de Geijn 2008, "Anatomy of high-performance matrix
- * multiplication", with the panels of w in the place of their packed A). Small numbers become floats a stretch of a panel at
- * a time, or, for a single row of x, in the registers. */
+ * multiplication", with the panels of w in the place of their packed A). Small numbers become floats in the registers, on
+ * their way to the first rows of x. */
 #include "math/kernels/gemm.h"
 #include "math/kernels/forms.h"
 #include "math/kernels/level.h"
@@ -32,13 +32,10 @@ static bool KERNEL(pack_q4)(const uint8_t *const *rows, int64_t n_rows, int64_t 
             if (!offsets) half[1] = half_from_f32(-8 * half_to_f32(half[0]));
             memcpy(panel + 2 * r, half, 2);
             memcpy(panel + 2 * (TILE_COLS + r), half + 1, 2);
-            for (int g = 0; g < GROUP / 8; g++) {
-                uint32_t eight = 0;
-                for (int j = 0; j < 8; j++) {
-                    int i = g * 8 + j;
-                    eight |= (uint32_t)(i < 16 ? q[i] & 15 : q[i - 16] >> 4) << 4 * j;
-                }
-                memcpy(panel + 4 * ((1 + g) * TILE_COLS + r), &eight, 4);
+            uint8_t *two = panel + 4 * TILE_COLS + r;
+            for (int j = 0; j < 8; j++) {
+                two[j * TILE_COLS] = (uint8_t)((q[2 * j] & 15) | q[2 * j + 1] << 4);
+                two[(8 + j) * TILE_COLS] = (uint8_t)(q[2 * j] >> 4 | (q[2 * j + 1] & 0xf0));
             }
         }
     }
@@ -61,6 +58,10 @@ static void KERNEL(pack_q8)(const uint8_t *const *rows, int64_t n_rows, int64_t 
 
 static int64_t group_bytes(gemm_form form) { return form == GEMM_Q4 ? Q4_GROUP_BYTES : Q8_GROUP_BYTES; }
 
+static int64_t panel_bytes(const gemm_weights *w) {
+    return w->form == GEMM_F32 ? w->k * TILE_COLS * (int64_t)sizeof(float) : w->k / GROUP * group_bytes(w->form);
+}
+
 TILE_INLINE void begin(gemm_form form, group_reader *g, const uint8_t *group) {
     if (form == GEMM_Q4)
         q4_begin(g, group);
@@ -68,35 +69,34 @@ TILE_INLINE void begin(gemm_form form, group_reader *g, const uint8_t *group) {
         q8_begin(g, group);
 }
 
-TILE_INLINE void column_at(gemm_form form, group_reader *g, int k, vec column[TILE_VECS]) {
+/* form and odd are constants wherever these are inlined. */
+TILE_INLINE void column_at(gemm_form form, group_reader *g, int k, bool odd, vec column[TILE_VECS]) {
     if (form == GEMM_Q4)
-        q4_column(g, k, column);
+        q4_column(g, k, odd, column);
     else
-        q8_column(g, k, column);
+        q8_column(g, k + odd, column);
 }
 
-/* form is a constant wherever this is inlined. */
 TILE_INLINE void unpack_groups(gemm_form form, const uint8_t *group, int64_t k_size, float *restrict out) {
     for (int64_t k = 0; k < k_size; k += GROUP, group += group_bytes(form)) {
         group_reader g;
         begin(form, &g, group);
-#pragma GCC unroll 32
-        for (int j = 0; j < GROUP; j++, out += TILE_COLS) {
-            vec column[TILE_VECS];
-            column_at(form, &g, j, column);
-            for (int v = 0; v < TILE_VECS; v++) vec_store(out + v * LANES, LANES, column[v]);
-        }
+        for (int j = 0; j < GROUP; j += 2)
+            for (int odd = 0; odd < 2; odd++, out += TILE_COLS) {
+                vec column[TILE_VECS];
+                column_at(form, &g, j, odd, column);
+                for (int v = 0; v < TILE_VECS; v++) vec_store(out + v * LANES, LANES, column[v]);
+            }
     }
 }
 
-static void KERNEL(unpack)(gemm_form form, const void *restrict panel, int64_t k_first, int64_t k_size, float *restrict out) {
-    const uint8_t *bytes = panel;
+static void KERNEL(unpack)(gemm_form form, const void *restrict panel, int64_t k, float *restrict out) {
     if (form == GEMM_Q4)
-        unpack_groups(GEMM_Q4, bytes + k_first / GROUP * Q4_GROUP_BYTES, k_size, out);
+        unpack_groups(GEMM_Q4, panel, k, out);
     else if (form == GEMM_Q8)
-        unpack_groups(GEMM_Q8, bytes + k_first / GROUP * Q8_GROUP_BYTES, k_size, out);
+        unpack_groups(GEMM_Q8, panel, k, out);
     else
-        memcpy(out, (const float *)panel + k_first * TILE_COLS, (size_t)(k_size * TILE_COLS) * sizeof *out);
+        memcpy(out, panel, (size_t)(k * TILE_COLS) * sizeof *out);
 }
 
 /* ---- products ---- */
@@ -105,10 +105,6 @@ static void KERNEL(unpack)(gemm_form form, const void *restrict panel, int64_t k
 static int64_t stretch_of(int64_t k) {
     int64_t stretches = (k + TILE_K - 1) / TILE_K;
     return stretches ? ((k + stretches - 1) / stretches + GROUP - 1) / GROUP * GROUP : 0;
-}
-
-static int64_t panel_bytes(const gemm_weights *w) {
-    return w->form == GEMM_F32 ? w->k * TILE_COLS * (int64_t)sizeof(float) : w->k / GROUP * group_bytes(w->form);
 }
 
 static tile_result result_at(const gemm_block *b, int64_t column, int64_t k, int64_t k_size) {
@@ -120,70 +116,117 @@ static tile_result result_at(const gemm_block *b, int64_t column, int64_t k, int
                          .bias = b->bias && k + k_size == b->w.k ? b->bias + column : NULL};
 }
 
-/* One row of x against `panels` panels side by side: more sums at a time than one panel has hide the latency of each. */
-enum { ROW_PANELS = 2 };
+/* Bytes that are needed in a while: panels are too short for the machine to notice that they are read in order. */
+TILE_INLINE void ask_for(const uint8_t *p, int64_t n) {
+    for (int64_t i = 0; i < n; i += 64) __builtin_prefetch(p + i);
+}
 
-TILE_INLINE void row_product(gemm_form form, int panels, const float *x, const uint8_t *w, int64_t stride, int64_t k_size,
-                             vec sum[][TILE_VECS]) {
-    for (int p = 0; p < panels; p++)
-        for (int v = 0; v < TILE_VECS; v++) sum[p][v] = vec_set(0);
-    for (int64_t k = 0; k < k_size; k += GROUP, w += group_bytes(form)) {
-        group_reader g[ROW_PANELS];
-        for (int p = 0; p < panels; p++) begin(form, g + p, w + p * stride);
-#pragma GCC unroll 32
-        for (int j = 0; j < GROUP; j++) {
-            vec value = vec_set(x[k + j]);
-            for (int p = 0; p < panels; p++) {
+/* A few rows of x against one panel, or one row against two side by side, the numbers unpacked in the registers. One row
+ * against one panel would wait for each sum before adding the next product. The panels that come next are asked for now. */
+enum { FEW_ROWS = 6, FEW_PANELS = 2, UNPACKING_ROWS = 4 };
+
+typedef struct few_sums {
+    vec at[FEW_ROWS][FEW_PANELS][TILE_VECS];
+} few_sums;
+
+/* unpacked: where the columns of one panel are left for other rows, or NULL. */
+TILE_INLINE void few_steps(gemm_form form, int rows, int panels, const float *x, int64_t ldx, group_reader g[FEW_PANELS],
+                           few_sums *sum, float *unpacked) {
+    for (int j = 0; j < GROUP; j += 2)
+        for (int p = 0; p < panels; p++)
+            for (int odd = 0; odd < 2; odd++) {
                 vec column[TILE_VECS];
-                column_at(form, g + p, j, column);
-                for (int v = 0; v < TILE_VECS; v++) sum[p][v] = vec_madd(value, column[v], sum[p][v]);
+                column_at(form, g + p, j, odd, column);
+                for (int v = 0; v < TILE_VECS && unpacked; v++)
+                    vec_store(unpacked + (j + odd) * TILE_COLS + v * LANES, LANES, column[v]);
+                for (int r = 0; r < rows; r++) {
+                    vec value = vec_set(x[r * ldx + j + odd]);
+                    for (int v = 0; v < TILE_VECS; v++) sum->at[r][p][v] = vec_madd(value, column[v], sum->at[r][p][v]);
+                }
             }
+}
+
+TILE_INLINE void few_product(gemm_form form, int rows, int panels, const gemm_block *b, int64_t column, int64_t k_first,
+                             int64_t k_size, float *unpacked) {
+    int64_t stride = panel_bytes(&b->w);
+    const uint8_t *w = (const uint8_t *)b->w.panels + column / TILE_COLS * stride + k_first / GROUP * group_bytes(form);
+    few_sums sum;
+    for (int r = 0; r < rows; r++)
+        for (int p = 0; p < panels; p++)
+            for (int v = 0; v < TILE_VECS; v++) sum.at[r][p][v] = vec_set(0);
+    for (int64_t k = 0; k < k_size; k += GROUP, w += group_bytes(form)) {
+        group_reader g[FEW_PANELS];
+        for (int p = 0; p < panels; p++) {
+            begin(form, g + p, w + p * stride);
+            ask_for(w + (p + panels) * stride, group_bytes(form));
         }
+        few_steps(form, rows, panels, b->x + k_first + k, b->ldx, g, &sum, unpacked ? unpacked + k * TILE_COLS : NULL);
+    }
+    for (int p = 0; p < panels; p++) {
+        const tile_result to = result_at(b, column + p * TILE_COLS, k_first, k_size);
+        for (int r = 0; r < rows; r++)
+            for (int v = 0; v < TILE_VECS; v++) tile_put(&to, r, v, sum.at[r][p][v]);
     }
 }
 
-TILE_INLINE void row_block(gemm_form form, const gemm_block *b) {
-    int64_t stretch = stretch_of(b->w.k), stride = panel_bytes(&b->w);
-    for (int64_t j = 0; j < b->w.n; j += ROW_PANELS * TILE_COLS) {
-        int panels = b->w.n - j > TILE_COLS ? ROW_PANELS : 1;
+TILE_INLINE void few_block(gemm_form form, int rows, const gemm_block *b) {
+    const int panels = rows == 1 ? FEW_PANELS : 1;
+    int64_t stretch = stretch_of(b->w.k);
+    for (int64_t j = 0; j < b->w.n; j += panels * TILE_COLS)
         for (int64_t k = 0; k < b->w.k; k += stretch) {
             int64_t k_size = b->w.k - k < stretch ? b->w.k - k : stretch;
-            const uint8_t *w = (const uint8_t *)b->w.panels + j / TILE_COLS * stride + k / GROUP * group_bytes(form);
-            vec sum[ROW_PANELS][TILE_VECS];
-            if (panels == ROW_PANELS)
-                row_product(form, ROW_PANELS, b->x + k, w, stride, k_size, sum);
+            if (b->w.n - j > TILE_COLS)
+                few_product(form, rows, panels, b, j, k, k_size, NULL);
             else
-                row_product(form, 1, b->x + k, w, stride, k_size, sum);
-            for (int p = 0; p < panels; p++) {
-                const tile_result to = result_at(b, j + p * TILE_COLS, k, k_size);
-                for (int v = 0; v < TILE_VECS; v++) tile_put(&to, 0, v, sum[p][v]);
-            }
+                few_product(form, rows, 1, b, j, k, k_size, NULL);
         }
-    }
 }
 
+static void few_rows(const gemm_block *b) {
+#define FEW_CASE(n)                                                                                                          \
+    case n:                                                                                                                  \
+        if (b->w.form == GEMM_Q4)                                                                                            \
+            few_block(GEMM_Q4, n, b);                                                                                        \
+        else                                                                                                                 \
+            few_block(GEMM_Q8, n, b);                                                                                        \
+        break
+    switch (b->rows) {
+        FEW_CASE(1);
+        FEW_CASE(2);
+        FEW_CASE(3);
+        FEW_CASE(4);
+        FEW_CASE(5);
+        FEW_CASE(6);
+    }
+#undef FEW_CASE
+}
+
+/* Small numbers become floats while they meet the first rows, for the others to find them in the first cache. */
 static void tiles_block(const gemm_block *b) {
     float x[BLOCK_ROWS * TILE_STRIDE] __attribute__((aligned(64)));
     float unpacked[TILE_K * TILE_COLS] __attribute__((aligned(64)));
-    int64_t stretch = stretch_of(b->w.k), stride = panel_bytes(&b->w);
+    int64_t stretch = stretch_of(b->w.k), first = b->w.form == GEMM_F32 ? 0 : UNPACKING_ROWS;
     for (int64_t k = 0; k == 0 || k < b->w.k; k += stretch) {
         int64_t k_size = b->w.k - k < stretch ? b->w.k - k : stretch;
-        for (int64_t r = 0; r < b->rows; r++) memcpy(x + r * TILE_STRIDE, b->x + r * b->ldx + k, (size_t)k_size * sizeof *x);
+        for (int64_t r = first; r < b->rows; r++)
+            memcpy(x + r * TILE_STRIDE, b->x + r * b->ldx + k, (size_t)k_size * sizeof *x);
         for (int64_t j = 0; j < b->w.n; j += TILE_COLS) {
-            const uint8_t *panel = (const uint8_t *)b->w.panels + j / TILE_COLS * stride;
-            const float *w = (const float *)(const void *)panel + k * TILE_COLS;
-            if (b->w.form != GEMM_F32) KERNEL(unpack)(b->w.form, panel, k, k_size, unpacked), w = unpacked;
-            tile_strips(b->rows, k_size, x, w, TILE_COLS, result_at(b, j, k, k_size));
+            const float *w = first ? unpacked : (const float *)b->w.panels + j * b->w.k + k * TILE_COLS;
+            tile_result to = result_at(b, j, k, k_size);
+            if (b->w.form == GEMM_Q4)
+                few_product(GEMM_Q4, UNPACKING_ROWS, 1, b, j, k, k_size, unpacked);
+            else if (b->w.form == GEMM_Q8)
+                few_product(GEMM_Q8, UNPACKING_ROWS, 1, b, j, k, k_size, unpacked);
+            to.y += first * to.ldy;
+            tile_strips(b->rows - first, k_size, x + first * TILE_STRIDE, w, TILE_COLS, to);
         }
         if (!stretch) break;
     }
 }
 
 static void KERNEL(block)(const gemm_block *b) {
-    if (b->rows == 1 && b->w.form == GEMM_Q4)
-        row_block(GEMM_Q4, b);
-    else if (b->rows == 1 && b->w.form == GEMM_Q8)
-        row_block(GEMM_Q8, b);
+    if (b->rows <= FEW_ROWS && b->w.form != GEMM_F32)
+        few_rows(b);
     else
         tiles_block(b);
 }

@@ -21,7 +21,7 @@ typedef struct gemm_kernels {
     void (*pack_floats)(const float *restrict rows, int64_t n_rows, int64_t k, float *restrict panel);
     bool (*pack_q4)(const uint8_t *const *rows, int64_t n_rows, int64_t k, bool offsets, uint8_t *restrict panel);
     void (*pack_q8)(const uint8_t *const *rows, int64_t n_rows, int64_t k, uint8_t *restrict panel);
-    void (*unpack)(gemm_form form, const void *restrict panel, int64_t k_first, int64_t k_size, float *restrict out);
+    void (*unpack)(gemm_form form, const void *restrict panel, int64_t k, float *restrict out);
     void (*block)(const gemm_block *b);
 } gemm_kernels;
 

@@ -2,6 +2,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -10,18 +13,19 @@
 #define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
 #endif
 
-enum { ALIGNMENT = 64, ARENA_BLOCK_MIN = 1 << 20 };
+enum { ALIGNMENT = 64, LARGE_PAGE = 2 << 20, ARENA_BLOCK_MIN = 1 << 20 };
 
-static bool round_up(size_t n, size_t *out) {
-    if (!mem_add(n, ALIGNMENT - 1, out)) return false;
-    *out &= ~(size_t)(ALIGNMENT - 1);
+static bool round_up(size_t n, size_t alignment, size_t *out) {
+    if (!mem_add(n, alignment - 1, out)) return false;
+    *out &= ~(alignment - 1);
     return true;
 }
 
 err_code mem_new(void *out, size_t count, size_t size, const char *what, err *e) {
     size_t bytes, rounded;
     void *p = NULL;
-    if (mem_mul(count, size, &bytes) && round_up(bytes ? bytes : 1, &rounded)) p = aligned_alloc(ALIGNMENT, rounded);
+    if (mem_mul(count, size, &bytes) && round_up(bytes ? bytes : 1, ALIGNMENT, &rounded))
+        p = aligned_alloc(ALIGNMENT, rounded);
     memcpy(out, &p, sizeof p);
     return p ? ERR_OK : err_nomem(e, what, (unsigned long long)count * size);
 }
@@ -33,6 +37,19 @@ err_code mem_new0(void *out, size_t count, size_t size, const char *what, err *e
     memcpy(&p, out, sizeof p);
     memset(p, 0, count * size);
     return ERR_OK;
+}
+
+err_code mem_new_large(void *out, size_t count, size_t size, const char *what, err *e) {
+    size_t bytes, rounded;
+    void *p;
+    if (!mem_mul(count, size, &bytes) || bytes < 2 * LARGE_PAGE || !round_up(bytes, LARGE_PAGE, &rounded))
+        return mem_new(out, count, size, what, e);
+    p = aligned_alloc(LARGE_PAGE, rounded);
+#if defined(MADV_HUGEPAGE)
+    if (p) madvise(p, rounded, MADV_HUGEPAGE); /* a wish: it may be refused */
+#endif
+    memcpy(out, &p, sizeof p);
+    return p ? ERR_OK : err_nomem(e, what, bytes);
 }
 
 err_code mem_grow(void *data, size_t *cap, size_t count, size_t size, const char *what, err *e) {
@@ -63,7 +80,7 @@ static char *block_bytes(arena_block *b) { return (char *)b + sizeof *b; }
 
 static err_code block_new(arena *a, size_t size, err *e) {
     arena_block *b;
-    err_code rc = mem_new(&b, size + sizeof *b, 1, "scratch", e);
+    err_code rc = mem_new_large(&b, size + sizeof *b, 1, "scratch", e);
     if (rc) return rc;
     *b = (arena_block){.next = a->blocks, .size = size};
     ASAN_POISON_MEMORY_REGION(block_bytes(b), size);
@@ -78,7 +95,7 @@ static void block_free(arena_block *b) {
 
 err_code arena_take(arena *a, void *out, size_t count, size_t size, err *e) {
     size_t bytes, rounded;
-    if (!mem_mul(count, size, &bytes) || !round_up(bytes, &rounded) || rounded > SIZE_MAX / 4)
+    if (!mem_mul(count, size, &bytes) || !round_up(bytes, ALIGNMENT, &rounded) || rounded > SIZE_MAX / 4)
         return err_nomem(e, "scratch", (unsigned long long)count * size);
     if (!a->blocks || a->blocks->size - a->blocks->used < rounded) {
         err_code rc = block_new(a, rounded > ARENA_BLOCK_MIN ? rounded : ARENA_BLOCK_MIN, e);

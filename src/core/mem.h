@@ -21,6 +21,9 @@ static inline bool mem_add(size_t a, size_t b, size_t *out) { return !__builtin_
 err_code mem_new(void *out /* T** */, size_t count, size_t size, const char *what, err *e);
 err_code mem_new0(void *out /* T** */, size_t count, size_t size, const char *what, err *e);
 
+/* As mem_new, on large pages where the system has them: for what is used whole, and read from end to end again and again. */
+err_code mem_new_large(void *out /* T** */, size_t count, size_t size, const char *what, err *e);
+
 /* A growing array: makes room for at least `count` items of `size` bytes in *data, doubling *cap; old items keep their values. */
 err_code mem_grow(void *data /* T** */, size_t *cap, size_t count, size_t size, const char *what, err *e);
 

@@ -15,7 +15,7 @@ static ctx with_level_of(const ctx *c, const model *m) {
 err_code model_logits(const ctx *c, model *m, const float *hidden, int64_t n, float *logits, err *e) {
     const ctx same_level = with_level_of(c, m);
     const linear *h = &m->head;
-    err_code rc = linear_pack(&same_level, &m->head, e);
+    err_code rc = linear_pack(&same_level, &m->head, NULL, e);
     if (rc != ERR_OK) return rc;
     gemm(&same_level, n, hidden, h->w.k, &(gemm_product){.w = h->w, .bias = h->bias, .y = logits, .ldy = h->w.n}, 1);
     return ERR_OK;
@@ -75,7 +75,7 @@ err_code model_logprobs(const ctx *c, model *m, const float *hidden, const uint3
             return err_set(e, ERR_MISMATCH, "token %u is asked for, but the model has %lld", targets[i],
                            (long long)m->head.w.n);
     arena_reset(&m->scratch);
-    TRY(linear_pack(&same_level, &m->head, e));
+    TRY(linear_pack(&same_level, &m->head, NULL, e));
     TRY(arena_take(&m->scratch, &b, 1, sizeof *b, e));
     TRY(arena_take(&m->scratch, &b->logits, (size_t)(n < HEAD_ROWS ? n : HEAD_ROWS), HEAD_COLUMNS * sizeof(float), e));
     for (int64_t i = 0; i < n; i += HEAD_ROWS) {

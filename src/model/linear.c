@@ -17,7 +17,8 @@ int64_t linear_file_row(const linear *l, int64_t i) {
 }
 
 bool linear_size(cpu_level level, const linear *l, size_t *bytes) {
-    return gemm_packed_size(level, l->w.form, l->w.n, l->w.k, bytes);
+    return gemm_packed_size(level, l->w.form, l->w.n, l->w.k, bytes) && mem_add(*bytes, 63, bytes) &&
+           (*bytes &= ~(size_t)63, true);
 }
 
 static const void *row_blocks(const linear *l, int64_t i) {
@@ -40,20 +41,19 @@ void linear_read(const ctx *c, const linear *l, float *scratch, float *panels) {
             read_panel(c->cpu, l, p, scratch + thread * size * k, panels + p * size * k);
 }
 
-static err_code pack_floats(const ctx *c, linear *l, err *e) {
+static err_code pack_floats(const ctx *c, linear *l, float *room, err *e) {
     size_t size;
-    float *panels = NULL, *scratch = NULL;
+    float *panels = room, *scratch = NULL;
     err_code rc = ERR_OK;
     if (!gemm_packed_size(c->cpu, GEMM_F32, l->w.n, l->w.k, &size))
         return err_set(e, ERR_FORMAT, "tensor %s is too large", l->rows->name);
-    TRY(mem_new(&panels, size, 1, "packed weights", e));
+    if (!room) TRY(mem_new_large(&l->own, size, 1, "packed weights", e));
+    if (!room) panels = l->own;
     TRY(mem_new(&scratch, (size_t)(c->threads * gemm_panel(c->cpu)), (size_t)l->w.k * sizeof *scratch, "weights", e));
     linear_read(c, l, scratch, panels);
     l->w.form = GEMM_F32;
     l->w.panels = panels;
-    panels = NULL;
 done:
-    free(panels);
     free(scratch);
     return rc;
 }
@@ -75,23 +75,23 @@ static bool pack_blocks(const ctx *c, const linear *l, char *panels) {
     return fits;
 }
 
-err_code linear_pack(const ctx *c, linear *l, err *e) {
+err_code linear_pack(const ctx *c, linear *l, void *room, err *e) {
     size_t size;
-    void *panels = NULL;
     if (l->w.panels) return ERR_OK;
-    if (l->w.form == GEMM_F32) return pack_floats(c, l, e);
+    if (l->w.form == GEMM_F32) return pack_floats(c, l, room, e);
     if (!linear_size(c->cpu, l, &size)) return err_set(e, ERR_FORMAT, "tensor %s is too large", l->rows->name);
-    err_code rc = mem_new(&panels, size, 1, "packed weights", e);
+    err_code rc = room ? ERR_OK : mem_new_large(&l->own, size, 1, "packed weights", e);
     if (rc != ERR_OK) return rc;
-    if (pack_blocks(c, l, panels)) {
-        l->w.panels = panels;
+    if (pack_blocks(c, l, room ? room : l->own)) {
+        l->w.panels = room ? room : l->own;
         return ERR_OK;
     }
-    free(panels);
-    return pack_floats(c, l, e);
+    free(l->own);
+    l->own = NULL;
+    return pack_floats(c, l, NULL, e);
 }
 
 void linear_release(linear *l) {
-    free(l->w.panels);
+    free(l->own);
     free(l->bias);
 }

@@ -90,22 +90,28 @@ done:
 /* Blocks stay packed in memory when all of them fit into this; else each is read again for every pass. */
 enum { KEPT_MEGABYTES = 3072 };
 
-static bool blocks_fit(const model *m) {
-    size_t total = 0, bytes;
+static bool blocks_fit(const model *m, size_t *total) {
+    size_t bytes;
+    *total = 0;
     for (int64_t i = 0; i < m->spec.cfg.n_layers; i++)
         for (int j = 0; j < LAYER_LINEARS; j++)
-            if (!linear_size(m->cpu, m->layers[i].linears + j, &bytes) || !mem_add(total, bytes, &total)) return false;
-    return total >> 20 < KEPT_MEGABYTES;
+            if (!linear_size(m->cpu, m->layers[i].linears + j, &bytes) || !mem_add(*total, bytes, total)) return false;
+    return *total >> 20 < KEPT_MEGABYTES;
 }
 
 static err_code load_blocks(const ctx *c, model *m, err *e) {
+    size_t total, at = 0, bytes = 0;
     err_code rc;
     TRY(mem_new0(&m->layers, (size_t)m->spec.cfg.n_layers, sizeof *m->layers, "layers", e));
     for (int i = 0; i < m->spec.cfg.n_layers; i++) TRY(bind_layer(m, i, m->layers + i, e));
-    if (!blocks_fit(m)) return ERR_OK;
+    if (!blocks_fit(m, &total)) return ERR_OK;
+    TRY(mem_new_large(&m->packed, total, 1, "packed weights", e));
     for (int64_t i = 0; i < m->spec.cfg.n_layers; i++) {
         TRY(ctx_check_cancel(c, e));
-        for (int j = 0; j < LAYER_LINEARS; j++) TRY(linear_pack(c, m->layers[i].linears + j, e));
+        for (int j = 0; j < LAYER_LINEARS; j++, at += bytes) {
+            linear_size(m->cpu, m->layers[i].linears + j, &bytes); /* before it is packed: its form may change */
+            TRY(linear_pack(c, m->layers[i].linears + j, m->packed + at, e));
+        }
     }
 done:
     return rc;
@@ -195,7 +201,7 @@ static void release_layer(model_layer *l) {
 void model_close(model *m) {
     if (!m) return;
     for (int64_t i = 0; m->layers && i < m->spec.cfg.n_layers; i++) release_layer(m->layers + i);
-    free(m->layers), free(m->final_norm), free(m->frequencies), free(m->name), free(m->sha256);
+    free(m->layers), free(m->packed), free(m->final_norm), free(m->frequencies), free(m->name), free(m->sha256);
     linear_release(&m->head);
     arena_release(&m->scratch);
     tokenizer_close(m->tokenizer);

@@ -14,6 +14,7 @@ typedef struct linear {
     const tensor_view *rows;  /* [n, k] */
     int64_t d_head, n_paired; /* the first n_paired rows of every d_head are stored as pairs; 0: rows as they stand */
     gemm_weights w;           /* panels NULL: not kept in memory, linear_read makes them when they are needed */
+    void *own;                /* panels that are not in the model's one block */
     float *bias;              /* [n], or NULL */
 } linear;
 
@@ -23,8 +24,9 @@ int64_t linear_file_row(const linear *l, int64_t i);
 /* Bytes that l takes packed, in the form it is kept in; false on overflow. */
 bool linear_size(cpu_level level, const linear *l, size_t *bytes);
 
-/* Packs l to stay: in its type's own form, else as floats. Nothing to do the second time. */
-err_code linear_pack(const ctx *c, linear *l, err *e);
+/* Packs l to stay, in its type's own form, else as floats, into `room` [linear_size] or, when that is NULL, into memory of its
+ * own. Nothing to do the second time. */
+err_code linear_pack(const ctx *c, linear *l, void *room, err *e);
 
 /* Packs l as floats into panels of that size; scratch [c->threads, gemm_panel, k]. */
 void linear_read(const ctx *c, const linear *l, float *scratch, float *panels);
@@ -47,6 +49,7 @@ struct model {
     cpu_level cpu;
     const dense_kernels *kernels;
     model_layer *layers; /* [n_layers] */
+    char *packed;        /* the panels of all blocks, in the order in which they are read */
     float *final_norm;
     const tensor_view *embedding;
     linear head;

@@ -29,6 +29,24 @@ static void allocation_refuses_overflow_and_aligns(void **state) {
     free(p);
 }
 
+/* Sizes on both sides of a large page, and of none. */
+static void large_allocations_hold_what_was_asked_for(void **state) {
+    (void)state;
+    static const size_t sizes[] = {0, 1, (4 << 20) - 1, 4 << 20, (4 << 20) + 1};
+    err e = {0};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char *p;
+        assert_ok(mem_new_large(&p, sizes[i], 1, "pages", &e), &e);
+        memset(p, 1, sizes[i]);
+        free(p);
+    }
+    char *p = (char *)&e;
+    assert_int_equal(mem_new_large(&p, SIZE_MAX / 2, 4, "a lie", &e), ERR_NOMEM);
+    assert_null(p);
+    assert_int_equal(mem_new_large(&p, SIZE_MAX - 5, 1, "a lie", &e), ERR_NOMEM);
+    assert_null(p);
+}
+
 static void arena_keeps_its_memory_over_reset(void **state) {
     (void)state;
     arena a = {0};
@@ -115,6 +133,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(err_prefix_builds_a_path_of_context),
         cmocka_unit_test(allocation_refuses_overflow_and_aligns),
+        cmocka_unit_test(large_allocations_hold_what_was_asked_for),
         cmocka_unit_test(arena_keeps_its_memory_over_reset),
         cmocka_unit_test(written_file_reads_back_and_leaves_no_temporary),
         cmocka_unit_test(half_rounds_to_nearest_even),

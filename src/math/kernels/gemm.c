@@ -123,7 +123,7 @@ TILE_INLINE void ask_for(const uint8_t *p, int64_t n) {
 
 /* A few rows of x against one panel, or one row against two side by side, the numbers unpacked in the registers. One row
  * against one panel would wait for each sum before adding the next product. The panels that come next are asked for now. */
-enum { FEW_ROWS = 6, FEW_PANELS = 2, UNPACKING_ROWS = 4 };
+enum { FEW_ROWS = 4, FEW_PANELS = 2 };
 
 typedef struct few_sums {
     vec at[FEW_ROWS][FEW_PANELS][TILE_VECS];
@@ -170,42 +170,36 @@ TILE_INLINE void few_product(gemm_form form, int rows, int panels, const gemm_bl
 }
 
 TILE_INLINE void few_block(gemm_form form, int rows, const gemm_block *b) {
-    const int panels = rows == 1 ? FEW_PANELS : 1;
-    int64_t stretch = stretch_of(b->w.k);
-    for (int64_t j = 0; j < b->w.n; j += panels * TILE_COLS)
+    int64_t stretch = stretch_of(b->w.k), step = (rows == 1 ? FEW_PANELS : 1) * TILE_COLS;
+    for (int64_t j = 0; j < b->w.n; j += step)
         for (int64_t k = 0; k < b->w.k; k += stretch) {
             int64_t k_size = b->w.k - k < stretch ? b->w.k - k : stretch;
-            if (b->w.n - j > TILE_COLS)
-                few_product(form, rows, panels, b, j, k, k_size, NULL);
+            if (rows == 1 && b->w.n - j > TILE_COLS)
+                few_product(form, 1, FEW_PANELS, b, j, k, k_size, NULL);
             else
                 few_product(form, rows, 1, b, j, k, k_size, NULL);
         }
 }
 
+TILE_INLINE void few_rows_of(gemm_form form, const gemm_block *b) {
+    if (b->rows == 1) few_block(form, 1, b);
+    if (b->rows == 2) few_block(form, 2, b);
+    if (b->rows == 3) few_block(form, 3, b);
+    if (b->rows == 4) few_block(form, 4, b);
+}
+
 static void few_rows(const gemm_block *b) {
-#define FEW_CASE(n)                                                                                                          \
-    case n:                                                                                                                  \
-        if (b->w.form == GEMM_Q4)                                                                                            \
-            few_block(GEMM_Q4, n, b);                                                                                        \
-        else                                                                                                                 \
-            few_block(GEMM_Q8, n, b);                                                                                        \
-        break
-    switch (b->rows) {
-        FEW_CASE(1);
-        FEW_CASE(2);
-        FEW_CASE(3);
-        FEW_CASE(4);
-        FEW_CASE(5);
-        FEW_CASE(6);
-    }
-#undef FEW_CASE
+    if (b->w.form == GEMM_Q4)
+        few_rows_of(GEMM_Q4, b);
+    else
+        few_rows_of(GEMM_Q8, b);
 }
 
 /* Small numbers become floats while they meet the first rows, for the others to find them in the first cache. */
 static void tiles_block(const gemm_block *b) {
     float x[BLOCK_ROWS * TILE_STRIDE] __attribute__((aligned(64)));
     float unpacked[TILE_K * TILE_COLS] __attribute__((aligned(64)));
-    int64_t stretch = stretch_of(b->w.k), first = b->w.form == GEMM_F32 ? 0 : UNPACKING_ROWS;
+    int64_t stretch = stretch_of(b->w.k), first = b->w.form == GEMM_F32 ? 0 : FEW_ROWS;
     for (int64_t k = 0; k == 0 || k < b->w.k; k += stretch) {
         int64_t k_size = b->w.k - k < stretch ? b->w.k - k : stretch;
         for (int64_t r = first; r < b->rows; r++)
@@ -214,9 +208,9 @@ static void tiles_block(const gemm_block *b) {
             const float *w = first ? unpacked : (const float *)b->w.panels + j * b->w.k + k * TILE_COLS;
             tile_result to = result_at(b, j, k, k_size);
             if (b->w.form == GEMM_Q4)
-                few_product(GEMM_Q4, UNPACKING_ROWS, 1, b, j, k, k_size, unpacked);
+                few_product(GEMM_Q4, FEW_ROWS, 1, b, j, k, k_size, unpacked);
             else if (b->w.form == GEMM_Q8)
-                few_product(GEMM_Q8, UNPACKING_ROWS, 1, b, j, k, k_size, unpacked);
+                few_product(GEMM_Q8, FEW_ROWS, 1, b, j, k, k_size, unpacked);
             to.y += first * to.ldy;
             tile_strips(b->rows - first, k_size, x + first * TILE_STRIDE, w, TILE_COLS, to);
         }
@@ -225,10 +219,15 @@ static void tiles_block(const gemm_block *b) {
 }
 
 static void KERNEL(block)(const gemm_block *b) {
-    if (b->rows <= FEW_ROWS && b->w.form != GEMM_F32)
-        few_rows(b);
-    else
+    gemm_block part = *b;
+    if (b->w.form == GEMM_F32 || b->rows > 2 * FEW_ROWS) {
         tiles_block(b);
+        return;
+    }
+    part.rows = b->rows > FEW_ROWS ? b->rows / 2 : b->rows;
+    few_rows(&part);
+    part.x += part.rows * b->ldx, part.y += part.rows * b->ldy, part.rows = b->rows - part.rows;
+    few_rows(&part);
 }
 
 extern const gemm_kernels KERNEL(gemm_kernels);

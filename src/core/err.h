@@ -34,7 +34,7 @@ enum { ERR_MESSAGE_MAX = 1024 };
 
 typedef struct err {
     err_code code;
-    char message[ERR_MESSAGE_MAX]; /* one sentence, no newline, no final full stop */
+    char message[ERR_MESSAGE_MAX]; /* one sentence, no newline, no final full stop; UTF-8 without control characters */
 } err;
 
 /* Records code and message (cut at ERR_MESSAGE_MAX) and returns code. e may be NULL. */

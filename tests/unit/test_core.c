@@ -17,6 +17,27 @@ static void err_prefix_builds_a_path_of_context(void **state) {
     assert_int_equal(err_set(NULL, ERR_USAGE, "nobody listens"), ERR_USAGE);
 }
 
+/* Names in files are anything: bytes that would end the line, drive a terminal, or break JSON. */
+static void messages_are_a_line_of_text(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *shown;
+    } cases[] = {
+        {"\xe6\x9d\x8e \xc3\xa9 \xf0\x9f\x8c\x99", "\xe6\x9d\x8e \xc3\xa9 \xf0\x9f\x8c\x99"},
+        {"a\nb\tc\rd\x1b[2J\x7f", "a?b?c?d?[2J?"},
+        {"\xff\xc0\xaf \xe6\x9d", "??? ??"},                                        /* no UTF-8 */
+        {"\xc2\x9b \xe0\x80\xaf \xed\xa0\x80 \xf4\x90\x80\x80", "?? ??? ??? ????"}, /* C1, overlong, surrogate, too large */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        err e = {0};
+        err_set(&e, ERR_FORMAT, "%s", cases[i].name);
+        assert_string_equal(e.message, cases[i].shown);
+        err_set(&e, ERR_FORMAT, "x");
+        err_prefix(&e, ERR_FORMAT, "%s", cases[i].name);
+        assert_memory_equal(e.message, cases[i].shown, strlen(cases[i].shown));
+    }
+}
+
 static void allocation_refuses_overflow_and_aligns(void **state) {
     (void)state;
     err e = {0};
@@ -132,6 +153,7 @@ static void random_streams_differ_and_have_the_right_moments(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(err_prefix_builds_a_path_of_context),
+        cmocka_unit_test(messages_are_a_line_of_text),
         cmocka_unit_test(allocation_refuses_overflow_and_aligns),
         cmocka_unit_test(large_allocations_hold_what_was_asked_for),
         cmocka_unit_test(arena_keeps_its_memory_over_reset),

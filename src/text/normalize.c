@@ -30,7 +30,8 @@ struct normalizer {
     size_t n, cap;
 };
 
-enum { STEPS_MAX = 64 };
+/* A text may grow by what files are known to ask for (11 bytes for one by NFKD), and not without bound. */
+enum { STEPS_MAX = 64, REPLACEMENT_MAX = 1024, GROWTH_MAX = 64, GROWTH_START = 4096 };
 
 /* ---- characters ---- */
 
@@ -246,6 +247,15 @@ static err_code apply_step(const step *s, const char *text, size_t n, bool first
     return ERR_OK;
 }
 
+static err_code check_step(const step *s, const strbuf *made, size_t n, err *e) {
+    err_code rc = strbuf_check(made, e);
+    if (!rc && made->len > GROWTH_START && (made->len - GROWTH_START) / GROWTH_MAX > n)
+        rc = err_set(e, ERR_UNSUPPORTED, "the normalizer makes more than %zu bytes of %zu", made->len, n);
+    if (!rc && s->charsmap && utf8_prefix(made->data, made->len) < made->len)
+        rc = err_set(e, ERR_FORMAT, "the normalizer's character map makes bytes that are not UTF-8");
+    return rc;
+}
+
 static err_code apply_steps(const normalizer *nm, const char *text, size_t n, bool first, bool alone, strbuf *out, err *e) {
     strbuf now = STRBUF_INIT, then = STRBUF_INIT;
     err_code rc = ERR_OK;
@@ -253,7 +263,7 @@ static err_code apply_steps(const normalizer *nm, const char *text, size_t n, bo
     for (size_t i = 0; i < nm->n; i++) {
         strbuf_reset(&then);
         TRY(apply_step(&nm->steps[i], now.data, now.len, first && (now.len || !alone), &then, e));
-        TRY(strbuf_check(&then, e));
+        TRY(check_step(&nm->steps[i], &then, n, e));
         strbuf swap = now;
         now = then;
         then = swap;
@@ -315,6 +325,8 @@ static err_code new_step(normalizer *n, step **out, err *e) {
 
 err_code normalizer_add(normalizer *n, normal_kind kind, const char *from, const char *to, err *e) {
     step *s = NULL;
+    if (strlen(to) > REPLACEMENT_MAX)
+        return err_set(e, ERR_UNSUPPORTED, "a replacement of %zu bytes, expected at most %d", strlen(to), REPLACEMENT_MAX);
     err_code rc = new_step(n, &s, e);
     if (rc) return rc;
     *s = (step){.kind = kind, .from = strdup(from), .to = strdup(to)};
@@ -350,5 +362,9 @@ err_code normalizer_add_charsmap(normalizer *n, const char *bytes, size_t size, 
     if (trie_size) memcpy(m->trie, bytes + 4, trie_size);
     memcpy(m->replacements, bytes + 4 + trie_size, m->replacements_size - 1);
     m->replacements[m->replacements_size - 1] = '\0';
+    for (size_t i = 0, length; i < m->replacements_size; i += length + 1)
+        if ((length = strlen(m->replacements + i)) > REPLACEMENT_MAX)
+            return err_set(e, ERR_UNSUPPORTED, "a character map with a replacement of %zu bytes, expected at most %d", length,
+                           REPLACEMENT_MAX);
     return ERR_OK;
 }

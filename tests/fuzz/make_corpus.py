@@ -343,7 +343,136 @@ def make_sae_cfg():
     save("sae_cfg", "s_white", b's{"d_in": 24, "d_sae": 64, "normalize_activations": "covariance_whitening"}')
 
 
+# ---- tokenizer.json, and behind a NUL a text for it ----
+
+def make_tokenizer_json():
+    golden = HERE.parent.parent / "golden" / "tokenizers"
+    letters = {c: i for i, c in enumerate(["<s>", "</s>", "<unk>", "\u2581", *"abcdehlors'", "ab", "he", "\u2581a", "\u0120", "\u010a", "<0x41>", "<0xFF>"])}
+    bpe = {"type": "BPE", "vocab": letters, "merges": [["a", "b"], ["h", "e"], ["\u2581", "a"]], "unk_token": "<unk>"}
+    unigram = {"type": "Unigram", "vocab": [[p, -float(i)] for p, i in letters.items()], "unk_id": 2}
+    added = [{"id": 0, "content": "<s>", "special": True, "lstrip": True, "rstrip": True}, {"id": 1, "content": "</s>", "special": True},
+             {"id": 30, "content": "cat", "single_word": True, "normalized": True}]
+
+    def put(name, behind=None, **parts):
+        file = json.dumps({"model": bpe, **parts}).encode()
+        save("tokenizer_json", name, file + (b"" if behind is None else b"\0" + behind))
+    for case in json.loads((golden / "variants.json").read_text()):  # the links that exist, on a small vocabulary
+        if "tokenizer" not in case:
+            continue
+        file = case["tokenizer"]
+        model = unigram if file["model"]["type"] == "Unigram" else {**bpe, **{k: file["model"].get(k) for k in ("byte_fallback", "fuse_unk", "ignore_merges")}}
+        normal = file["normalizer"]
+        if "Precompiled" in json.dumps(normal):
+            normal = None
+        put("valid_" + "".join(c if c.isalnum() else "_" for c in case["name"]), " a\u3000bab <s> cat 12\n".encode(), model=model, added_tokens=added, normalizer=normal,
+            pre_tokenizer=file["pre_tokenizer"], decoder=file["decoder"], post_processor=file["post_processor"])
+    whole = json.dumps({"model": bpe, "added_tokens": added}).encode()
+    for n in (1, 20, len(whole) // 2, len(whole) - 1):
+        save("tokenizer_json", f"cut_at_{n}", whole[:n])
+    put("lies_no_model", model=None)
+    put("lies_merge", model={**bpe, "merges": [["a", "zz"]]})
+    put("lies_merge_text", model={**bpe, "merges": ["a b c", " ", ""]})
+    put("lies_ids", model={**bpe, "vocab": {"a": 0, "b": 2 ** 40, "c": -1}})
+    put("lies_same_id", model={**bpe, "vocab": {"a": 0, "b": 0}})
+    put("lies_unknown", model={**bpe, "unk_token": "nowhere"})
+    put("lies_score", model={**unigram, "vocab": [["a", 1e999], ["b", None], [1, 2]]})
+    put("lies_unk_id", model={**unigram, "unk_id": 2 ** 62})
+    put("lies_empty_pieces", model={**bpe, "vocab": {"": 0, "a": 1}}, added_tokens=[{"id": 2, "content": ""}])
+    put("lies_added_id", added_tokens=[{"id": 2 ** 31, "content": "x"}])
+    put("lies_pattern", pre_tokenizer={"type": "Split", "pattern": {"Regex": "(?<a>x)\\g<a>*[[:alpha:]"}, "behavior": "Isolated"})
+    put("lies_pattern_recursive", b"aaaa", pre_tokenizer={"type": "Split", "pattern": {"Regex": "(?<a>a\\g<a>?)+$"}, "behavior": "Isolated"})
+    put("lies_pattern_explodes", b"a" * 40, pre_tokenizer={"type": "Split", "pattern": {"Regex": "(a+)+b"}, "behavior": "Removed"})
+    put("lies_grows", b"aaaa", normalizer={"type": "Sequence", "normalizers": [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 60})
+    put("lies_deep_sequence", pre_tokenizer=json.loads('{"type":"Sequence","pretokenizers":[' * 20 + "]}" * 20))
+    put("lies_charsmap", b"abc", normalizer={"type": "Precompiled", "precompiled_charsmap": "AAQAAAAAAABhBQAAAAAAgP////8AAAAA"})
+    put("lies_base64", normalizer={"type": "Precompiled", "precompiled_charsmap": "?"})
+    put("lies_types", normalizer=[], pre_tokenizer={"type": 1}, decoder="x")
+    save("tokenizer_json", "lies_deep", b'{"model":' + b"[" * 5000)
+    save("tokenizer_json", "lies_nul", b'{"model": {"type": "BPE", "vocab": {"\\u0000": 0}, "merges": []}}\0a')
+
+
+# ---- SentencePiece's tokenizer.model, a protocol buffer ----
+
+def varint(v):
+    return bytes([v]) if v < 128 else bytes([v & 127 | 128]) + varint(v >> 7)
+
+
+def field(number, v):
+    if isinstance(v, float):
+        return varint(number << 3 | 5) + struct.pack("<f", v)
+    return varint(number << 3) + varint(v) if isinstance(v, int) else varint(number << 3 | 2) + varint(len(v)) + v
+
+
+def piece(text, score=0.0, kind=1):
+    return field(1, field(1, text.encode()) + field(2, score) + field(3, kind))
+
+
+def make_tokenizer_model():
+    controls = piece("<unk>", kind=2) + piece("<s>", kind=3) + piece("</s>", kind=3) + piece("<mask>", kind=4) + piece("unused", kind=5)
+    letters = b"".join(piece(p, -float(i)) for i, p in enumerate(["\u2581", "a", "b", "\u2581a", "ab", "it", "\u2581\u2581", "\u674e"]))
+    tokens = b"".join(piece(f"<0x{b:02X}>", kind=6) for b in range(256))
+    units = [0] * 98
+    units[ord("a")] = ord("a") | 1 << 8 | 1 << 10
+
+    def put(name, pieces=controls + letters, trainer=b"", normalizer=b""):
+        save("tokenizer_model", name, pieces + field(2, trainer) + field(3, normalizer))
+
+    def charsmap(replacements, units=units, lie=0):
+        return field(2, struct.pack(f"<I{len(units)}I", 4 * len(units) + lie, *units) + replacements)
+    put("valid_unigram", trainer=field(3, 1))
+    put("valid_bpe", trainer=field(3, 2))
+    put("valid_bytes", controls + letters + tokens, field(3, 2) + field(35, 1))
+    put("valid_unigram_bytes", controls + letters + tokens, field(3, 1) + field(35, 1))
+    put("valid_no_prefix", trainer=field(3, 2), normalizer=field(3, 0) + field(4, 0))
+    put("valid_map", normalizer=charsmap(b"b\0"))
+    put("lies_map_bytes", normalizer=charsmap(b"\xff\0"))
+    put("lies_map_empty", normalizer=charsmap(b""))
+    put("lies_map_size", normalizer=charsmap(b"b\0", lie=2 ** 31))
+    put("lies_map_offsets", normalizer=charsmap(b"b\0", [0xffffffff] * 98))
+    put("lies_no_pieces", b"")
+    put("lies_twice", controls + controls)
+    put("lies_score", piece("a", float("nan")))
+    put("lies_type", piece("a", kind=9))
+    put("lies_model_type", trainer=field(3, 4))
+    put("lies_suffix", trainer=field(24, 1))
+    put("lies_ids", trainer=field(3, 2) + field(40, 99) + field(41, 2 ** 64 - 1) + field(42, 2 ** 40))
+    save("tokenizer_model", "lies_length", varint(1 << 3 | 2) + varint(2 ** 63) + b"a")
+    save("tokenizer_model", "lies_varint", b"\xff" * 20)
+    save("tokenizer_model", "lies_wire", varint(1 << 3 | 3))
+    save("tokenizer_model", "cut_in_piece", (controls + letters)[:50])
+
+
+# ---- chat templates ----
+
+def make_chat_template():
+    golden = HERE.parent.parent / "golden" / "chat" / "templates.json"
+    seen = set()
+    for case in json.loads(golden.read_text()):
+        name = "".join(c if c.isalnum() else "_" for c in case["name"])
+        if case["template"] not in seen and len(case["template"]) < 4000:
+            save("chat_template", name, case["template"].encode())
+        seen.add(case["template"])
+    deep = {"parentheses": "{{ " + "(" * 5000, "lists": "{{ " + "[" * 5000, "ifs": "{% if true %}" * 5000, "attributes": "{{ a" + ".a" * 5000, "nots": "{{ " + "not " * 5000, "signs": "{{ " + "-" * 5000}
+    for name, template in deep.items():
+        save("chat_template", "lies_deep_" + name, template.encode())
+    loops = {"loops": "{% set l = range(9999) %}{% for a in l %}{% for b in l %}{% endfor %}{% endfor %}", "range": "{{ range(9223372036854775807) }}",
+             "doubles": "{% set n = namespace(x='xxxxxxxx') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}",
+             "lists": "{% set n = namespace(x=[1]) %}{% for i in range(99) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x == n.x }}{{ n.x | tojson }}",
+             "itself": "{% set n = namespace() %}{% set n.n = n %}{{ n.n.n == n }}{{ n | tojson }}", "numbers": "{{ 9223372036854775807 + 1 }}{{ -9223372036854775807 - 2 }}"}
+    for name, template in loops.items():
+        save("chat_template", "lies_" + name, template.encode())
+    save("chat_template", "cut_in_tag", b"{% for m in messages ")
+    save("chat_template", "cut_in_text", b"{{ 'abc")
+    save("chat_template", "cut_in_comment", b"{# a")
+    save("chat_template", "cut_after_open", b"{{")
+    save("chat_template", "cut_backslash", b"{{ 'a\\")
+    save("chat_template", "lies_no_text", b"{{ '\xff\xfe' | upper | length }}\xc0\x80{{ '\\ud800' }}\0{{ 'a\0b' }}")
+
+
 if __name__ == "__main__":
+    make_tokenizer_json()
+    make_tokenizer_model()
+    make_chat_template()
     make_sae_cfg()
     make_gguf()
     make_safetensors()

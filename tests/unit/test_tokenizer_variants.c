@@ -169,6 +169,58 @@ static void a_pattern_cannot_take_for_ever(void **state) {
     tokenizer_close(t);
 }
 
+static err_code encode_with(const char *json, const char *text, err *e) {
+    tokenizer *t = NULL;
+    token_ids ids = {0};
+    err_code rc = open_json(json, strlen(json), &t, e);
+    if (!rc) rc = tokenizer_encode(t, text, strlen(text), &TOKENIZE_DEFAULTS, &ids, e);
+    free(ids.ids);
+    tokenizer_close(t);
+    return rc;
+}
+
+/* Each step makes two letters of one: sixty of them would make more than any memory holds. */
+static void a_text_cannot_grow_without_bound(void **state) {
+    (void)state;
+    err e = {0};
+    strbuf json = STRBUF_INIT, longest = STRBUF_INIT;
+    strbuf_add_str(&json, "{" BPE ", \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [");
+    for (int i = 0; i < 60; i++)
+        strbuf_addf(&json, "%s{\"type\": \"Replace\", \"pattern\": {\"String\": \"a\"}, \"content\": \"aa\"}", i ? "," : "");
+    strbuf_add_str(&json, "]}}");
+    assert_int_equal(encode_with(json.data, "aaaa", &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.message, "normalizer makes"));
+    for (int i = 0; i < 100000; i++) strbuf_add_char(&longest, 'a');
+    strbuf_reset(&json);
+    strbuf_addf(&json, "{" BPE ", \"normalizer\": {\"type\": \"Prepend\", \"prepend\": \"%s\"}}", longest.data);
+    assert_int_equal(encode_with(json.data, "a", &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.message, "100000 bytes"));
+    strbuf_release(&json);
+    strbuf_release(&longest);
+}
+
+/* PCRE2 is told that texts are UTF-8: a character map (here: 'a' becomes the byte FF) may not make them something else. */
+static void a_character_map_makes_text(void **state) {
+    (void)state;
+    err e = {0};
+    enum { UNITS = 98 };
+    uint32_t trie[1 + UNITS] = {[0] = 4 * UNITS, [1 + 'a'] = 'a' | 1 << 8 | 1 << 10};
+    char map[sizeof trie + 2];
+    normalizer *n;
+    strbuf out = STRBUF_INIT;
+    memcpy(map, trie, sizeof trie);
+    memcpy(map + sizeof trie, "\xff", 2);
+    assert_ok(normalizer_new(&n, &e), &e);
+    assert_ok(normalizer_add_charsmap(n, map, sizeof map, false, &e), &e);
+    assert_ok(normalizer_add_regex(n, "b", "c", &e), &e);
+    assert_ok(normalizer_apply(n, "bb", 2, &out, &e), &e);
+    assert_string_equal(out.data, "cc");
+    assert_int_equal(normalizer_apply(n, "bab", 3, &out, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.message, "UTF-8"));
+    normalizer_free(n);
+    strbuf_release(&out);
+}
+
 /* Bytes that are not UTF-8 come back from a vocabulary with byte tokens. */
 static void bytes_that_are_no_text(void **state) {
     (void)state;
@@ -224,7 +276,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ids_are_the_libraries),          cmocka_unit_test(pretokenizers_by_name),
         cmocka_unit_test(refusals_name_what_it_is),       cmocka_unit_test(bytes_that_are_no_text),
-        cmocka_unit_test(a_pattern_cannot_take_for_ever), cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(a_pattern_cannot_take_for_ever), cmocka_unit_test(a_text_cannot_grow_without_bound),
+        cmocka_unit_test(a_character_map_makes_text),     cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

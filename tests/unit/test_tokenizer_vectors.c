@@ -143,11 +143,8 @@ static void phi3_file(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(byte_level_json),
-        cmocka_unit_test(sentencepiece_json),
-        cmocka_unit_test(unigram_json),
-        cmocka_unit_test(vocabulary_files),
-        cmocka_unit_test(phi3_file),
+        cmocka_unit_test(byte_level_json),  cmocka_unit_test(sentencepiece_json), cmocka_unit_test(unigram_json),
+        cmocka_unit_test(vocabulary_files), cmocka_unit_test(phi3_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include "cli/prompts.h"
 #include "cli/sampling.h"
 #include "cli/text.h"
+#include "core/file.h"
 #include "core/mem.h"
 
 #include <inttypes.h>
@@ -12,9 +13,7 @@
 #include <time.h>
 
 static const option options[] = {
-    {"prompt", OPT_STRING, NULL, "TEXT", "text to continue", 0, 0, true, false},
-    {"prompts", OPT_STRING, NULL, "FILE", "prompts, one a line", 0, 0, false, false},
-    {"chat", OPT_FLAG, NULL, NULL, "a prompt is a user's message, put into the model's template", 0, 0, false, false},
+    PROMPT_OPTIONS,
     {"tokens", OPT_INT, "64", "N", "longest continuation", 1, 1000000, false, false},
     {"samples", OPT_INT, "1", "N", "continuations of each prompt", 1, 100000, false, false},
     SAMPLING_OPTIONS("1"),
@@ -81,7 +80,7 @@ static json_t *document_to_json(const job *j, int64_t seq) {
     bool whole = opt_flag(j->o, "with-prompt");
     const char *prompt = prompt_of(j, seq);
     return json_pack("{s:o s:s}", "text",
-                     text_to_json(j, seq, whole ? prompt : "", whole && opt_flag(j->o, "chat") ? "\n\n" : ""), "prompt",
+                     text_to_json(j, seq, whole ? prompt : "", whole && prompts_are_chat(j->o) ? "\n\n" : ""), "prompt",
                      prompt);
 }
 
@@ -122,11 +121,14 @@ static err_code on_token(void *user, int64_t seq, err *e) {
 static bool streams(const job *j) { return !opt_json(j->o) && !opt_given(j->o, "out") && j->n_outputs == 1; }
 
 static err_code encode_prompts(job *j, err *e) {
+    chat *template = NULL;
     err_code rc;
+    TRY(prompts_open_chat(j->o, model_weights(j->m), &template, e));
     TRY(mem_new0(&j->prompt_ids, (size_t)j->prompts.n, sizeof *j->prompt_ids, "prompts", e));
     for (int i = 0; i < j->prompts.n; i++)
-        TRY(generate_encode_prompt(j->m, j->prompts.items[i], opt_flag(j->o, "chat"), &j->prompt_ids[i], e));
+        TRY(generate_encode_prompt(j->m, j->prompts.items[i], template, &j->prompt_ids[i], e));
 done:
+    chat_close(template);
     return rc;
 }
 
@@ -179,8 +181,8 @@ static uint64_t hash_prompts(const job *j) {
     return h;
 }
 
-/* All that the documents depend on. */
-static json_t *made_from(const job *j, const char *sha256) {
+/* All that the documents depend on; a template by what is in its file. */
+static json_t *made_from(const job *j, const char *sha256, const char *template) {
     static const char *const irrelevant[] = {"prompt", "prompts", "max-batch", "out"};
     char hash[17];
     json_t *from = opt_to_json(j->o);
@@ -188,14 +190,16 @@ static json_t *made_from(const job *j, const char *sha256) {
     snprintf(hash, sizeof hash, "%016" PRIx64, hash_prompts(j));
     json_object_set_new(from, "prompts_hash", json_string(hash));
     json_object_set_new(from, "model_sha256", json_string(sha256));
+    if (*template) json_object_set_new(from, "chat-template", json_string(template));
     return from;
 }
 
 static err_code open_documents(job *j, err *e) {
-    char sha256[SHA256_HEX];
+    char sha256[SHA256_HEX], template[SHA256_HEX] = "";
     err_code rc = model_sha256(j->m, sha256, e);
+    if (!rc && opt_given(j->o, "chat-template")) rc = file_sha256(opt_string(j->o, "chat-template"), template, e);
     if (rc) return rc;
-    json_t *from = made_from(j, sha256);
+    json_t *from = made_from(j, sha256, template);
     rc = documents_open(opt_string(j->o, "out"), from, &j->docs, e);
     json_decref(from);
     j->first = j->docs.n < j->n_outputs ? j->docs.n : j->n_outputs;

@@ -17,9 +17,7 @@ static const option options[] = {
      "a feature and its strength: 1091=12, or 1091=2x for twice its maximum (with a features.db)", 0, 0, true, true},
     {"mode", OPT_STRING, "clamp", "MODE", "clamp, add, scale, ablate (no value) or ablate_mean (no value)", 0, 0, false,
      false},
-    {"prompt", OPT_STRING, NULL, "TEXT", "text to continue", 0, 0, true, false},
-    {"prompts", OPT_STRING, NULL, "FILE", "prompts, one a line", 0, 0, false, false},
-    {"chat", OPT_FLAG, NULL, NULL, "a prompt is a user's message, put into the model's template", 0, 0, false, false},
+    PROMPT_OPTIONS,
     {"tokens", OPT_INT, "40", "N", "longest continuation", 1, 100000, false, false},
     {"samples", OPT_INT, "1", "N", "continuations of each prompt", 1, 10000, false, false},
     SAMPLING_OPTIONS("1.1"),
@@ -42,6 +40,7 @@ typedef struct job {
     steering s;
     prompt_list prompts;
     word_list words;
+    chat *template; /* NULL: prompts are raw text */
     steer_opts how;
 } job;
 
@@ -60,7 +59,6 @@ static steer_opts read_how(const parsed_options *o, const word_list *words) {
     how.n_tokens = opt_int(o, "tokens");
     how.n_samples = opt_int(o, "samples");
     how.max_batch = opt_int(o, "batch");
-    how.chat = opt_flag(o, "chat");
     how.words = words->n ? words : NULL;
     return how;
 }
@@ -73,6 +71,8 @@ static err_code open_job(job *j, model *m, err *e) {
     if (opt_given(o, "words")) TRY(word_list_parse(opt_string(o, "words"), &j->words, e));
     TRY(steering_open(m, opt_arg(o, 1), &j->s, e));
     j->how = read_how(o, &j->words);
+    rc = prompts_open_chat(o, model_weights(m), &j->template, e);
+    j->how.chat = j->template;
 done:
     return rc;
 }
@@ -81,6 +81,7 @@ static void close_job(job *j) {
     steering_release(&j->s);
     prompt_list_release(&j->prompts);
     word_list_release(&j->words);
+    chat_close(j->template);
 }
 
 static err_code nothing_changed(const job *j, err *e) {

@@ -59,6 +59,14 @@ done:
     return rc;
 }
 
+bool prompts_are_chat(const parsed_options *o) { return opt_flag(o, "chat") || opt_given(o, "chat-template"); }
+
+err_code prompts_open_chat(const parsed_options *o, const weights *w, chat **out, err *e) {
+    *out = NULL;
+    if (!prompts_are_chat(o)) return ERR_OK;
+    return chat_open(w, opt_given(o, "chat-template") ? opt_string(o, "chat-template") : NULL, out, e);
+}
+
 void prompt_list_release(prompt_list *l) {
     free(l->items);
     free(l->file);

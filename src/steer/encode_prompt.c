@@ -1,14 +1,14 @@
 #include "steer/generate.h"
 #include "text/chat.h"
 
-err_code generate_encode_prompt(const model *m, const char *text, bool chat, token_ids *out, err *e) {
+err_code generate_encode_prompt(const model *m, const char *text, const chat *template, token_ids *out, err *e) {
     strbuf whole = STRBUF_INIT;
     size_t before = out->len;
     tokenize_opts how = TOKENIZE_DEFAULTS;
     err_code rc = ERR_OK;
-    how.add_bos = !chat; /* a template writes its own */
-    if (chat)
-        TRY(chat_render(model_weights(m), &(chat_message){"user", text}, 1, &whole, e));
+    how.add_bos = !template; /* a template writes its own */
+    if (template)
+        TRY(chat_render(template, &(chat_message){"user", text}, 1, &whole, e));
     else
         strbuf_add_str(&whole, text);
     TRY(strbuf_check(&whole, e));

@@ -12,6 +12,7 @@
 #define STEER_GENERATE_H
 
 #include "model/model.h"
+#include "text/chat.h"
 
 typedef struct sample_opts {
     double temperature, top_p, min_p, repeat_penalty;
@@ -53,9 +54,9 @@ typedef struct generate_seq {
     bool ended;            /* out: the model wrote end-of-text */
 } generate_seq;
 
-/* Appends the ids of a prompt: raw text to continue, or with `chat` a user's message in the model's template. ERR_USAGE when it has
- * no tokens, ERR_UNSUPPORTED for a template we do not know. */
-err_code generate_encode_prompt(const model *m, const char *text, bool chat, token_ids *out, err *e);
+/* Appends the ids of a prompt: raw text to continue, or a user's message in a template. ERR_USAGE when it has no tokens, else what
+ * chat_render fails with. */
+err_code generate_encode_prompt(const model *m, const char *text, const chat *template, token_ids *out, err *e);
 
 /* Runs all n sequences, at most max_batch at a time; when one ends, the next takes its place. After ERR_CANCELLED and other
  * failures, outputs reported through `done` are whole. Errors: ERR_USAGE (a prompt that is empty or as long as the context),

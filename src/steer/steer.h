@@ -11,6 +11,7 @@
 
 #include "steer/intervene.h"
 #include "steer/judge.h"
+#include "text/chat.h"
 
 typedef struct steer_arm {
     const char *name;
@@ -23,7 +24,7 @@ typedef struct steer_opts {
     int64_t n_tokens, n_samples;
     int64_t first_stream;
     int64_t max_batch;
-    bool chat;              /* prompts are a user's messages, put into the model's template */
+    const chat *chat;       /* prompts are a user's messages, put into this template; NULL: raw text */
     const word_list *words; /* what counts as mentioning the concept; NULL: nothing does */
     bool perplexity;        /* measure it: costs about as much as generating */
 } steer_opts;

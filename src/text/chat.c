@@ -1,6 +1,7 @@
 #include "text/chat.h"
 
 #include "core/file.h"
+#include "core/mem.h"
 #include "text/folder.h"
 #include "text/jinja.h"
 
@@ -58,56 +59,76 @@ static err_code copy_string(const json_t *v, char **out, err *e) {
 
 /* ---- both ---- */
 
-typedef struct found {
+struct chat {
+    char *source; /* the file that has the template */
     char *template, *bos, *eos;
-} found;
+};
 
-static err_code read_folder(const weights *w, found *f, err *e) {
+static err_code read_folder(const weights *w, chat *c, err *e) {
     char *folder = NULL;
     size_t n;
     json_t *config = NULL;
     err_code rc;
     TRY(model_folder(w, &folder, e));
-    if (!f->template && model_folder_has(folder, "chat_template.jinja"))
-        TRY(model_folder_read(folder, "chat_template.jinja", &f->template, &n, e));
+    if (!c->template && model_folder_has(folder, "chat_template.jinja"))
+        TRY(model_folder_read(folder, "chat_template.jinja", &c->template, &n, e));
     TRY(model_folder_json(folder, "tokenizer_config.json", &config, e));
-    TRY(copy_string(config_template(config), &f->template, e));
-    TRY(copy_string(json_object_get(config, "bos_token"), &f->bos, e));
-    rc = copy_string(json_object_get(config, "eos_token"), &f->eos, e);
+    TRY(copy_string(config_template(config), &c->template, e));
+    TRY(copy_string(json_object_get(config, "bos_token"), &c->bos, e));
+    rc = copy_string(json_object_get(config, "eos_token"), &c->eos, e);
 done:
     json_decref(config);
     free(folder);
     return rc;
 }
 
-static err_code find(const weights *w, const char *template, found *f, err *e) {
-    err_code rc = ERR_OK;
-    if (template && !(f->template = strdup(template))) return err_nomem(e, "a chat template", strlen(template));
-    if (!weights_meta(w, "tokenizer.ggml.model")) {
-        TRY(read_folder(w, f, e));
-    } else {
-        if (!template) TRY(metadata_template(w, &f->template, e));
-        TRY(metadata_token(w, "tokenizer.ggml.bos_token_id", &f->bos, e));
-        TRY(metadata_token(w, "tokenizer.ggml.eos_token_id", &f->eos, e));
-    }
-    if (!f->template) rc = err_set(e, ERR_UNSUPPORTED, "the model has no chat template: use raw text");
+/* What the model says; a template that is there already stays. */
+static err_code read_model(const weights *w, chat *c, err *e) {
+    err_code rc;
+    if (!weights_meta(w, "tokenizer.ggml.model")) return read_folder(w, c, e);
+    if (!c->template) TRY(metadata_template(w, &c->template, e));
+    TRY(metadata_token(w, "tokenizer.ggml.bos_token_id", &c->bos, e));
+    rc = metadata_token(w, "tokenizer.ggml.eos_token_id", &c->eos, e);
 done:
     return rc;
 }
 
-err_code chat_render_with(const weights *w, const char *template, const chat_message *messages, int n, strbuf *out, err *e) {
-    found f = {0};
-    err_code rc = find(w, template, &f, e);
-    if (!rc) {
-        jinja_context c = {.messages = messages, .n = n, .bos = f.bos, .eos = f.eos, .today = today()};
-        rc = jinja_render(f.template, strlen(f.template), &c, out, e);
-    }
-    free(f.template);
-    free(f.bos);
-    free(f.eos);
-    return rc ? err_prefix(e, rc, "%s", weights_path(w)) : ERR_OK;
+static err_code read_file(const char *file, char **out, err *e) {
+    size_t n;
+    err_code rc = file_read(file, JINJA_TEMPLATE_MAX, out, &n, e);
+    if (!rc && strlen(*out) < n) rc = err_set(e, ERR_FORMAT, "%s: byte %zu is a NUL, expected a text", file, strlen(*out));
+    return rc;
 }
 
-err_code chat_render(const weights *w, const chat_message *messages, int n, strbuf *out, err *e) {
-    return chat_render_with(w, NULL, messages, n, out, e);
+err_code chat_open(const weights *w, const char *file, chat **out, err *e) {
+    chat *c;
+    *out = NULL;
+    err_code rc = mem_new0(&c, 1, sizeof *c, "a chat template", e);
+    if (rc) return rc;
+    const char *source = file ? file : weights_path(w);
+    if (!(c->source = strdup(source))) rc = err_nomem(e, "a file's name", strlen(source));
+    if (!rc && file) rc = read_file(file, &c->template, e);
+    if (!rc && (rc = read_model(w, c, e))) err_prefix(e, rc, "%s", weights_path(w));
+    if (!rc && !c->template)
+        rc = err_set(e, ERR_UNSUPPORTED, "%s: the model has no chat template: use raw text, or another template", source);
+    if (rc)
+        chat_close(c);
+    else
+        *out = c;
+    return rc;
+}
+
+void chat_close(chat *c) {
+    if (!c) return;
+    free(c->source);
+    free(c->template);
+    free(c->bos);
+    free(c->eos);
+    free(c);
+}
+
+err_code chat_render(const chat *c, const chat_message *messages, int n, strbuf *out, err *e) {
+    jinja_context known = {.messages = messages, .n = n, .bos = c->bos, .eos = c->eos, .today = today()};
+    err_code rc = jinja_render(c->template, strlen(c->template), &known, out, e);
+    return rc ? err_prefix(e, rc, "%s", c->source) : ERR_OK;
 }

@@ -1,9 +1,11 @@
-/* chat.h — messages to prompt text, as the model's own template writes them.
+/* chat.h — messages to prompt text, as a chat template writes them.
  *
- * The template is the GGUF metadata tokenizer.chat_template, or chat_template.jinja or tokenizer_config.json beside the weights: a
- * program in a subset of Jinja (jinja.h), run with bounds. Contents are put in as they are: special tokens written in them take
- * effect when the prompt is tokenised. A template writes BOS itself where the model wants one: tokenise without adding another.
- * Errors: ERR_UNSUPPORTED (no template; a construct or messages it refuses: says which), ERR_FORMAT, ERR_NOMEM.
+ * A model's template is the GGUF metadata tokenizer.chat_template, or chat_template.jinja or tokenizer_config.json beside the
+ * weights; another may be read from a file. It is a program in a subset of Jinja (jinja.h), run with bounds. Contents are put in as
+ * they are: special tokens written in them take effect when the prompt is tokenised. A template writes BOS itself where the model
+ * wants one: tokenise without adding another.
+ * Threads: const chat may be shared. Errors: ERR_UNSUPPORTED (no template; a construct or messages it refuses: says which),
+ * ERR_FORMAT, ERR_NOMEM; ERR_IO, ERR_FORMAT of the file.
  */
 #ifndef TEXT_CHAT_H
 #define TEXT_CHAT_H
@@ -16,10 +18,13 @@ typedef struct chat_message {
     const char *content;
 } chat_message;
 
-/* Appends the prompt, ending where the assistant's answer begins. */
-err_code chat_render(const weights *w, const chat_message *messages, int n, strbuf *out, err *e);
+typedef struct chat chat;
 
-/* The same with another template; NULL is the model's own. */
-err_code chat_render_with(const weights *w, const char *template, const chat_message *messages, int n, strbuf *out, err *e);
+/* The template in `file`; NULL: the model's own. Needs the weights no longer. */
+err_code chat_open(const weights *w, const char *file, chat **out, err *e);
+void chat_close(chat *c); /* accepts NULL */
+
+/* Appends the prompt, ending where the assistant's answer begins. */
+err_code chat_render(const chat *c, const chat_message *messages, int n, strbuf *out, err *e);
 
 #endif

@@ -17,6 +17,8 @@
 
 #include <time.h>
 
+enum { JINJA_TEMPLATE_MAX = 1 << 20 };
+
 typedef struct jinja_context {
     const chat_message *messages;
     int n;

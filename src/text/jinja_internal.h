@@ -73,7 +73,7 @@ typedef struct jinja_memory {
     err *e;
 } jinja_memory;
 
-enum { JINJA_TEMPLATE_MAX = 1 << 20, JINJA_MEMORY_MAX = 64 << 20, JINJA_DEPTH_MAX = 100, JINJA_STEPS_MAX = 2000000 };
+enum { JINJA_MEMORY_MAX = 64 << 20, JINJA_DEPTH_MAX = 100, JINJA_STEPS_MAX = 2000000 };
 
 /* size bytes, zero; NULL with the error set when there are no more. */
 void *jinja_take(jinja_memory *m, size_t count, size_t size);

@@ -130,19 +130,30 @@ static void refusals_name_the_line(void **state) {
 
 /* ---- where templates are found ---- */
 
-static void write_file(const char *dir, const char *name, const char *text) {
+static char *write_file(const char *dir, const char *name, const char *text, size_t n) {
+    static char path[2000];
     err e = {0};
-    char *path;
-    assert_ok(path_join(dir, name, &path, &e), &e);
-    assert_ok(file_write(path, text, strlen(text), &e), &e);
-    free(path);
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    assert_ok(file_write(path, text, n, &e), &e);
+    return path;
 }
 
-static void expect_chat(const weights *w, const char *template, const char *expected) {
+static void expect_no_chat(const weights *w, const char *file, const char *word) {
+    err e = {0};
+    chat *c;
+    if (!chat_open(w, file, &c, &e)) fail_msg("opened, expected a sentence with '%s'", word);
+    if (!strstr(e.message, word)) fail_msg("expected a sentence with '%s', got '%s'", word, e.message);
+    assert_null(c);
+}
+
+static void expect_chat(const weights *w, const char *file, const char *expected) {
     err e = {0};
     strbuf out = STRBUF_INIT;
-    assert_ok(chat_render_with(w, template, &(chat_message){"user", "hi"}, 1, &out, &e), &e);
+    chat *c;
+    assert_ok(chat_open(w, file, &c, &e), &e);
+    assert_ok(chat_render(c, &(chat_message){"user", "hi"}, 1, &out, &e), &e);
     assert_string_equal(out.data, expected);
+    chat_close(c);
     strbuf_release(&out);
 }
 
@@ -150,27 +161,33 @@ static void templates_of_folders(void **state) {
     (void)state;
     err e = {0};
     weights *w;
+    chat *c;
     strbuf out = STRBUF_INIT;
     char *dir = test_make_dir();
     static const char tensors[] =
         "\x40\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}           \0\0\0\0";
-    char *path;
-    assert_ok(path_join(dir, "model.safetensors", &path, &e), &e);
-    assert_ok(file_write(path, tensors, 8 + 64 + 4, &e), &e);
-    free(path);
-    write_file(dir, "config.json", "{\"model_type\": \"llama\"}");
+    static const char config[] =
+        "{\"bos_token\": {\"content\": \"<b>\"}, \"eos_token\": \"<e>\", \"chat_template\": [{\"name\": \"tool\", "
+        "\"template\": \"no\"},"
+        "{\"name\": \"default\", \"template\": \"{{ bos_token }}{{ messages[0].content }}{{ eos_token }}\"}]}";
+    static const char with_bos[] = "{{ messages[0].content }}{{ bos_token }}!",
+                      in_folder[] = "file: {{ messages[0].content }}\n";
+    write_file(dir, "model.safetensors", tensors, 8 + 64 + 4);
+    write_file(dir, "config.json", "{\"model_type\": \"llama\"}", 23);
     assert_ok(weights_open(dir, &w, &e), &e);
-    assert_int_equal(chat_render(w, &(chat_message){"user", "hi"}, 1, &out, &e), ERR_UNSUPPORTED);
-    assert_non_null(strstr(e.message, "no chat template"));
-    expect_chat(w, "{{ messages[0].content }}{{ bos_token }}!", "hi!");
-    write_file(dir, "tokenizer_config.json",
-               "{\"bos_token\": {\"content\": \"<b>\"}, \"eos_token\": \"<e>\", \"chat_template\": [{\"name\": \"tool\", "
-               "\"template\": \"no\"},"
-               "{\"name\": \"default\", \"template\": \"{{ bos_token }}{{ messages[0].content }}{{ eos_token }}\"}]}");
+    expect_no_chat(w, NULL, "no chat template");
+    expect_chat(w, write_file(dir, "t", with_bos, sizeof with_bos - 1), "hi!");
+    write_file(dir, "tokenizer_config.json", config, sizeof config - 1);
     expect_chat(w, NULL, "<b>hi<e>");
-    expect_chat(w, "{{ messages[0].content }}{{ bos_token }}!", "hi<b>!");
-    write_file(dir, "chat_template.jinja", "file: {{ messages[0].content }}\n");
+    expect_chat(w, write_file(dir, "t", with_bos, sizeof with_bos - 1), "hi<b>!");
+    write_file(dir, "chat_template.jinja", in_folder, sizeof in_folder - 1);
     expect_chat(w, NULL, "file: hi");
+    expect_no_chat(w, write_file(dir, "t", "a\0b", 3), "byte 1 is a NUL");
+    expect_no_chat(w, "absent.jinja", "absent.jinja");
+    assert_ok(chat_open(w, write_file(dir, "t", "{{ 1 | xmlattr }}", 17), &c, &e), &e);
+    assert_int_equal(chat_render(c, &(chat_message){"user", "hi"}, 1, &out, &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.message, "/t: line 1 of the chat template: the filter 'xmlattr'"));
+    chat_close(c);
     weights_close(w);
     strbuf_release(&out);
     test_remove_dir(dir);

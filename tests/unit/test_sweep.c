@@ -107,8 +107,12 @@ err_code model_hook_point(const model *m, const char *layer_or_hook, hook_point 
     return ERR_OK;
 }
 
-err_code chat_render(const weights *w, const chat_message *messages, int n, strbuf *out, err *e) {
-    (void)w, (void)e;
+struct chat {
+    int unused;
+};
+
+err_code chat_render(const chat *c, const chat_message *messages, int n, strbuf *out, err *e) {
+    (void)c, (void)e;
     for (int i = 0; i < n; i++) strbuf_addf(out, "[%s]%s", messages[i].role, messages[i].content);
     return ERR_OK;
 }
@@ -329,20 +333,21 @@ static void chat_prompts_are_rendered(void **state) {
     err e = {0};
     ctx c = test_ctx(1);
     bench b;
-    steer_result plain, chat;
+    steer_result plain, answered;
+    const struct chat template = {0};
     steer_arm arm = {"unsteered", NULL, 0};
     steer_opts o = options();
     const char *bare = "hello", *rendered = "[user]hello";
     bench_open(&b);
     assert_ok(steer_run(&c, &b.m, b.s, b.at, &arm, 1, &rendered, 1, &o, &plain, &e), &e);
-    o.chat = true;
-    assert_ok(steer_run(&c, &b.m, b.s, b.at, &arm, 1, &bare, 1, &o, &chat, &e), &e);
-    assert_string_equal(plain.texts[0].text, chat.texts[0].text);
-    assert_int_equal(strlen(chat.texts[0].text), N_TOKENS);
+    o.chat = &template;
+    assert_ok(steer_run(&c, &b.m, b.s, b.at, &arm, 1, &bare, 1, &o, &answered, &e), &e);
+    assert_string_equal(plain.texts[0].text, answered.texts[0].text);
+    assert_int_equal(strlen(answered.texts[0].text), N_TOKENS);
     steer_result_release(&plain);
-    steer_result_release(&chat);
+    steer_result_release(&answered);
     const char *empty = "";
-    o.chat = false;
+    o.chat = NULL;
     assert_int_equal(steer_run(&c, &b.m, b.s, b.at, &arm, 1, &empty, 1, &o, &plain, &e), ERR_USAGE);
     bench_close(&b);
 }

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <utf8proc.h>
 
 typedef enum token_kind { T_END, T_TAG_END, T_NAME, T_STRING, T_INTEGER, T_OPERATOR } token_kind;
 
@@ -76,33 +77,44 @@ static void skip(parser *p, size_t n) {
         if (p->s[p->at++] == '\n') p->line++;
 }
 
-/* \xHH and \uHHHH: appends the character, returns how many characters after the letter were used. */
-static size_t unicode_escape(const parser *p, size_t at, size_t digits, char *out, size_t *n) {
-    unsigned code = 0;
+static int digit_value(char c) {
+    if (is_digit(c)) return c - '0';
+    return (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : 16;
+}
+
+/* Appends the character that `digits` digits at p->s + at stand for; false when they are none, or no character. */
+static bool add_coded(const parser *p, size_t at, size_t digits, int base, char *out, size_t *n) {
+    int32_t code = 0;
     for (size_t i = 0; i < digits; i++) {
-        char c = at + i < p->n ? p->s[at + i] : '\0';
-        unsigned digit = is_digit(c)                          ? (unsigned)(c - '0')
-                         : (c | 32) >= 'a' && (c | 32) <= 'f' ? (unsigned)((c | 32) - 'a' + 10)
-                                                              : 16;
-        if (digit == 16) return 0;
-        code = code << 4 | digit;
+        int digit = at + i < p->n ? digit_value(p->s[at + i]) : base;
+        if (digit >= base || code > 0x10ffff) return false;
+        code = code * base + digit;
     }
-    if (code >= 0xd800 && code < 0xe000) return 0; /* half of a pair */
-    if (code < 0x80)
-        out[(*n)++] = (char)code;
-    else if (code < 0x800) {
-        out[(*n)++] = (char)(0xc0 | code >> 6);
-        out[(*n)++] = (char)(0x80 | (code & 0x3f));
-    } else {
-        out[(*n)++] = (char)(0xe0 | code >> 12);
-        out[(*n)++] = (char)(0x80 | (code >> 6 & 0x3f));
-        out[(*n)++] = (char)(0x80 | (code & 0x3f));
+    if (!utf8proc_codepoint_valid(code)) return false;
+    *n += (size_t)utf8proc_encode_char(code, (utf8proc_uint8_t *)out + *n);
+    return true;
+}
+
+/* A backslash at p->s + at: appends what it and the characters behind it mean, as in Python; returns how many there are. */
+static size_t read_escape(parser *p, size_t at, char *out, size_t *n) {
+    static const char letters[] = "ntr\\'\"abfv", bytes[] = "\n\t\r\\'\"\a\b\f\v";
+    char c = p->s[at + 1];
+    const char *letter = c ? strchr(letters, c) : NULL;
+    size_t digits = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0, octal = 0;
+    while (octal < 3 && at + 1 + octal < p->n && digit_value(p->s[at + 1 + octal]) < 8) octal++;
+    if (c == '\n') return 2;
+    if (letter) {
+        out[(*n)++] = bytes[letter - letters];
+        return 2;
     }
-    return digits;
+    if (octal && add_coded(p, at + 1, octal, 8, out, n)) return 1 + octal;
+    if (digits && add_coded(p, at + 2, digits, 16, out, n)) return 2 + digits;
+    if (digits || octal || c == 'N') jinja_fail(p->m, ERR_UNSUPPORTED, p->line, "the escape \\%c is not supported here", c);
+    out[(*n)++] = '\\'; /* stands for itself */
+    return 1;
 }
 
 static void read_string(parser *p) {
-    static const char letters[] = "ntr\\'\"abfv", bytes[] = "\n\t\r\\'\"\a\b\f\v";
     char quote = p->s[p->at];
     size_t start = p->at + 1, end = start, n = 0;
     while (end < p->n && p->s[end] != quote) end += p->s[end] == '\\' ? 2 : 1;
@@ -111,20 +123,11 @@ static void read_string(parser *p) {
         return;
     }
     char *text = jinja_take(p->m, end - start + 1, 1);
-    for (size_t i = start; text && i < end; i++) {
-        const char *letter = p->s[i] == '\\' && p->s[i + 1] ? strchr(letters, p->s[i + 1]) : NULL;
-        size_t used = 0;
-        if (p->s[i] == '\\' && (p->s[i + 1] == 'x' || p->s[i + 1] == 'u'))
-            used = unicode_escape(p, i + 2, p->s[i + 1] == 'x' ? 2 : 4, text, &n);
-        if (used)
-            i += 1 + used;
-        else if (letter) {
-            text[n++] = bytes[letter - letters];
-            i++;
-        } else if (p->s[i] == '\\' && p->s[i + 1] == '\n')
-            i++;
+    for (size_t i = start; text && i < end;) {
+        if (p->s[i] == '\\')
+            i += read_escape(p, i, text, &n);
         else
-            text[n++] = p->s[i];
+            text[n++] = p->s[i++];
     }
     p->now = (token){.kind = T_STRING, .text = text ? text : "", .n = n};
     skip(p, end + 1 - p->at);

@@ -52,6 +52,13 @@ FAMILIES = {
              "            {%- set content = message.content.split('</b>')[-1].lstrip('\\n') %}\n            {%- set thought = message.content.split('</b>')[0].rstrip('\\n').split('<b>')[-1].lstrip('\\n') %}\n        {%- endif %}\n"
              "        {%- if loop.index0 > ns.last or (loop.last and thought) %}\n            {{- 'T' + thought.strip('\\n') }}\n        {%- endif %}\n        {{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>\\n' }}\n"
              "    {%- endif %}\n{%- endfor %}\n{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n    {%- if enable_thinking is defined and enable_thinking is false %}\n        {{- '<think>\\n\\n</think>\\n\\n' }}\n    {%- endif %}\n{%- endif %}",
+    "qwen2": "{%- if tools %}\n    {{- '<|im_start|>system\\n' }}\n    {%- if messages[0]['role'] == 'system' %}\n        {{- messages[0]['content'] }}\n    {%- endif %}\n{%- else %}\n"
+             "    {%- if messages[0]['role'] == 'system' %}\n        {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}\n    {%- else %}\n"
+             "        {{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}\n    {%- endif %}\n{%- endif %}\n{%- for message in messages %}\n"
+             "    {%- if (message.role == \"user\") or (message.role == \"system\" and not loop.first) or (message.role == \"assistant\" and not message.tool_calls) %}\n"
+             "        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}\n    {%- elif message.role == \"tool\" %}\n"
+             "        {%- if (loop.index0 == 0) or (messages[loop.index0 - 1].role != \"tool\") %}\n            {{- '<|im_start|>user' }}\n        {%- endif %}\n    {%- endif %}\n{%- endfor %}\n"
+             "{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n{%- endif %}\n",
     "gemma": "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{% for message in messages %}"
              "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
              "{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}"
@@ -88,7 +95,7 @@ FAMILIES = {
 # One construct each; rendered for the fourth talk.
 CONSTRUCTS = [
     "a\n  {% if true %}\n  b\n  {% endif %}\n c\n", "a {%- if true -%} \n b {%- endif %} c", "{%+ if true %}x{% endif +%}\ny", "  {# one #}\nx  {#- two -#}  y\n\n",
-    "x\n\n", "{{ 'a' 'b' \"c\" }}{{ 'q\\'\\\\\\t\\x41\\u674e\\z' }}", "{{ 7 // 2 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 7 % -3 }} {{ 2 * 3 + 4 - 1 }} {{ -3 + 5 }}",
+    "x\n\n", "{{ 'a' 'b' \"c\" }}{{ 'q\\'\\\\\\t\\x41\\u674e\\z' }}", "{{ '\\7\\1012\\U0001f319\\777' }}|{{ 'a\\\nb' }}", "{{ 7 // 2 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 7 % -3 }} {{ 2 * 3 + 4 - 1 }} {{ -3 + 5 }}",
     "{{ 1 < 2 }} {{ 'a' >= 'b' }} {{ 1 == true }} {{ 'a' != 'a' }} {{ none }} {{ nothing }}|", "{{ 'a' in 'cat' }} {{ 'role' in messages[0] }} {{ 'x' not in ['x', 'y'] }} {{ 2 in [1, 2] }}",
     "{{ not true or true and false }} {{ not (true or true) }} {{ 'x' if false }}|{{ 'x' if false else 'y' if false else 'z' }}",
     "{{ 0 or '' or 'last' }} {{ 1 and 2 and 3 }} {{ nothing or 'b' }}", "{{ messages[-1]['content'] | trim | length }} {{ messages|length }} {{ '李白'|length }} {{ {}|length }}",
@@ -111,7 +118,7 @@ CONSTRUCTS = [
 REFUSED = {  # Jinja has them, we do not: what the sentence must name
     "{% macro f(x) %}{{ x }}{% endmacro %}": "macro", "{% include 'x' %}": "include", "{% import 'x' as y %}": "import", "{% raw %}x{% endraw %}": "raw", "{% call f() %}{% endcall %}": "call",
     "{% filter upper %}x{% endfilter %}": "filter", "{% set x %}y{% endset %}": "set", "{{ 'a' | xmlattr }}": "xmlattr", "{{ 'a'.encode() }}": "encode", "{{ ''.__class__ () }}": "__class__", "{{ 1 / 2 }}": "/",
-    "{{ 1.5 }}": "fraction", "{{ x is divisibleby 3 }}": "divisibleby", "{{ lipsum() }}": "lipsum", "{{ cycler(1) }}": "cycler", "{{ messages }}": "list", "{{ 2 ** 60 }}": "**", "{{ 1 < 2 < 3 }}": "comparisons",
+    "{{ 1.5 }}": "fraction", "{{ '\\N{BULLET}' }}": "escape", "{{ '\\x4' }}": "escape", "{{ '\\ud83d' }}": "escape", "{{ x is divisibleby 3 }}": "divisibleby", "{{ lipsum() }}": "lipsum", "{{ cycler(1) }}": "cycler", "{{ messages }}": "list", "{{ 2 ** 60 }}": "**", "{{ 1 < 2 < 3 }}": "comparisons",
     "{{ messages | tojson(indent=4) }}": "indent", "{% for m in messages recursive %}{% endfor %}": "recursive", "{{ (1, 2) }}": "tuples", "{{ 'x' }": "end of the tag", "{{ 'x": "without an end", "{{ 'x' * 3 }}": "arithmetic", "{{ '%s' | format(1) }}": "format", "{% if true %}": "endif",
     "{% endif %}": "endif", "{{ }}": "expression", "{# x": "without an end", "{{ a b }}": "end of the tag",
 }

@@ -146,7 +146,9 @@ value value_to_text(jinja_run *r, value v) {
         snprintf(digits, sizeof digits, "%" PRId64, v.integer);
         strbuf_add_str(&s, digits);
         return keep_text(r, &s);
-    default: return REFUSE(r, "%s as text is not supported", value_kind_name(v));
+    default:
+        jinja_fail(r->m, ERR_UNSUPPORTED, r->line, "%s as text is not supported", value_kind_name(v));
+        return value_word("");
     }
 }
 

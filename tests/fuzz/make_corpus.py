@@ -461,6 +461,7 @@ def make_chat_template():
              "itself": "{% set n = namespace() %}{% set n.n = n %}{{ n.n.n == n }}{{ n | tojson }}", "numbers": "{{ 9223372036854775807 + 1 }}{{ -9223372036854775807 - 2 }}"}
     for name, template in loops.items():
         save("chat_template", "lies_" + name, template.encode())
+    save("chat_template", "lies_list_as_text", b"{{ [1] | replace('a', 'b') }}{{ {} | trim }}")
     save("chat_template", "cut_in_tag", b"{% for m in messages ")
     save("chat_template", "cut_in_text", b"{{ 'abc")
     save("chat_template", "cut_in_comment", b"{# a")

@@ -161,6 +161,27 @@ static const void *find(const named *list, size_t n, const char *name) {
 const char *weights_path(const weights *w) { return w->path; }
 const char *weights_format(const weights *w) { return w->format; }
 size_t weights_file_size(const weights *w) { return w->file_size; }
+
+err_code weights_sha256(const weights *w, char out[SHA256_HEX], err *e) {
+    enum { DIGITS = SHA256_HEX - 1 };
+    char *config = NULL, *digests = NULL;
+    size_t n = 0;
+    bool folder = file_is_dir(w->path);
+    err_code rc = ERR_OK;
+    if (!folder && w->n_maps == 1) {
+        bytes_sha256(w->maps[0].data, w->maps[0].size, out);
+        return ERR_OK;
+    }
+    TRY(mem_new(&digests, w->n_maps + 2, DIGITS, "digests", e));
+    if (folder) TRY(path_join(w->path, "config.json", &config, e));
+    if (folder && file_exists(config)) TRY(file_sha256(config, digests + DIGITS * n++, e));
+    for (size_t i = 0; i < w->n_maps; i++) bytes_sha256(w->maps[i].data, w->maps[i].size, digests + DIGITS * n++);
+    bytes_sha256(digests, DIGITS * n, out);
+done:
+    free(config), free(digests);
+    return rc;
+}
+
 int64_t weights_tensor_count(const weights *w) { return (int64_t)w->n_tensors; }
 const tensor_view *weights_tensor_at(const weights *w, int64_t i) { return &w->tensors[i]; }
 const tensor_view *weights_find(const weights *w, const char *name) { return find(w->tensors_by_name, w->n_tensors, name); }

@@ -11,6 +11,7 @@
 #define FORMATS_WEIGHTS_H
 
 #include "core/err.h"
+#include "core/file.h"
 #include "formats/quant.h"
 
 #include <stdbool.h>
@@ -62,6 +63,10 @@ void weights_close(weights *w); /* accepts NULL */
 const char *weights_path(const weights *w);
 const char *weights_format(const weights *w); /* "GGUF v3", "safetensors" */
 size_t weights_file_size(const weights *w);
+
+/* SHA-256 of the file as 64 hex digits. Of a folder or a split file: of its parts' digests, one behind the other, that of
+ * config.json first where there is one. */
+err_code weights_sha256(const weights *w, char out[SHA256_HEX], err *e);
 
 int64_t weights_tensor_count(const weights *w);
 const tensor_view *weights_tensor_at(const weights *w, int64_t i);   /* in file order */

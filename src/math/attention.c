@@ -72,6 +72,8 @@ static void run_block(const attention_kernels *kernels, const attention_shape *s
                                       .n_heads = p->group - head < p->heads ? p->group - head : p->heads,
                                       .first_position = r->first_position + token,
                                       .d_head = s->d_head,
+                                      .window = s->window,
+                                      .cap = s->cap,
                                       .q = r->q + at,
                                       .y = r->y + at,
                                       .ld = s->n_heads * s->d_head,

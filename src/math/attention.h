@@ -1,6 +1,7 @@
 /* attention.h — causal attention of queries over the keys and values of their own sequence.
  *
- *   y_i = sum_{j <= i} softmax_j(<q_i, k_j>) v_j        (the scale is in q)
+ *   y_i = sum_j softmax_j(s_ij) v_j   over j <= i, and i - j < window if there is one
+ *   s_ij = <q_i, k_j>, or cap tanh(<q_i, k_j> / cap) if there is a cap           (the scale is in q)
  *
  * The scores never exist as a whole: keys come in blocks of 256 and each row keeps its largest score, its sum and its output
  * so far (Dao et al. 2022, "FlashAttention", the forward pass). Blocks are counted from position 0, so a row has the same bits
@@ -31,6 +32,8 @@ void attention_put(cpu_level level, int64_t d_head, int64_t position, const floa
 
 typedef struct attention_shape {
     int64_t n_heads, n_kv_heads, d_head; /* n_kv_heads divides n_heads; d_head <= ATTENTION_HEAD_MAX */
+    int64_t window;                      /* keys a query sees, its own included; 0: all up to its own */
+    float cap;                           /* 0: none */
 } attention_shape;
 
 /* Consecutive tokens of one sequence; the keys and values of all positions up to theirs are in place. */

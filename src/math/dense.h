@@ -10,16 +10,29 @@
 
 #include "core/ctx.h"
 
+typedef enum gate_kind { GATE_SILU, GATE_GELU, GATE_GELU_TANH, DENSE_GATES } gate_kind;
+typedef void dense_gate(float *y, const float *gate, const float *restrict up, int64_t n);
+
 typedef struct dense_kernels {
     /* y = gain * x / sqrt(mean(x^2) + eps); y may be x. */
     void (*rms_norm)(float *y, const float *x, const float *restrict gain, int64_t d, double eps);
+
+    /* y = gain * (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) + bias; y may be x. */
+    void (*layer_norm)(float *y, const float *x, const float *restrict gain, const float *restrict bias, int64_t d,
+                       double eps);
 
     /* Turns dimension j of each head together with j + n/2, j < n/2, by the angle whose cosine is turn[j] and whose sine is
      * turn[n/2 + j]. x [n_heads, d_head]; dimensions n and later stay. Su et al. 2021, "RoFormer". */
     void (*rope)(float *restrict x, int64_t n_heads, int64_t d_head, int64_t n, const float *restrict turn);
 
-    /* y = silu(gate) * up, silu(x) = x / (1 + e^-x); y may be gate. */
-    void (*silu_mul)(float *y, const float *gate, const float *restrict up, int64_t n);
+    /* y = f(gate) * up, or f(gate) when up is NULL; y may be gate.
+     *   silu       x / (1 + e^-x)
+     *   gelu       x Phi(x), Phi the normal distribution
+     *   gelu_tanh  x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2          Hendrycks and Gimpel 2016 */
+    dense_gate *gates[DENSE_GATES];
+
+    void (*soft_cap)(float *x, float cap, int64_t n); /* x = cap tanh(x / cap) */
+    void (*scale)(float *x, float factor, int64_t n);
 
     void (*add)(float *restrict y, const float *restrict x, int64_t n); /* y += x */
 

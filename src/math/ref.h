@@ -8,12 +8,13 @@
 
 void ref_rms_norm(double *y, const float *x, const float *gain, int64_t d, double eps);
 void ref_rope(double *y, const float *x, int64_t n_heads, int64_t d_head, int64_t n, const float *turn);
-void ref_silu_mul(double *y, const float *gate, const float *up, int64_t n);
+void ref_layer_norm(double *y, const float *x, const float *gain, const float *bias, int64_t d, double eps);
+double ref_gate(int kind, double x); /* a gate_kind */
 
 /* y [m, n] = x [m, k] w [n, k]^T + bias (NULL for none) */
 void ref_gemm(double *y, const float *x, const float *w, const float *bias, int64_t m, int64_t n, int64_t k);
 
-/* One query against n keys: y [d] = softmax(scale <q, k_i>) v_i; k, v [n, d]. */
-void ref_attention(double *y, const float *q, const float *k, const float *v, int64_t n, int64_t d, double scale);
+/* One query against n keys: y [d] = softmax(<q, k_i>) v_i, scores capped when cap is not 0; k, v [n, d]. */
+void ref_attention(double *y, const float *q, const float *k, const float *v, int64_t n, int64_t d, double cap);
 
 #endif

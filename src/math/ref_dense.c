@@ -1,3 +1,4 @@
+#include "math/dense.h"
 #include "math/ref.h"
 
 #include <math.h>
@@ -21,6 +22,15 @@ void ref_rope(double *y, const float *x, int64_t n_heads, int64_t d_head, int64_
         }
 }
 
-void ref_silu_mul(double *y, const float *gate, const float *up, int64_t n) {
-    for (int64_t j = 0; j < n; j++) y[j] = gate[j] / (1 + exp(-(double)gate[j])) * up[j];
+double ref_gate(int kind, double x) {
+    if (kind == GATE_GELU) return x * erfc(-x / sqrt(2)) / 2;
+    if (kind == GATE_GELU_TANH) return x * (1 + tanh(sqrt(8 / acos(-1)) / 2 * (x + 0.044715 * x * x * x))) / 2;
+    return x / (1 + exp(-x));
+}
+
+void ref_layer_norm(double *y, const float *x, const float *gain, const float *bias, int64_t d, double eps) {
+    double sum = 0, squares = 0;
+    for (int64_t j = 0; j < d; j++) sum += x[j];
+    for (int64_t j = 0; j < d; j++) squares += (x[j] - sum / (double)d) * (x[j] - sum / (double)d);
+    for (int64_t j = 0; j < d; j++) y[j] = gain[j] * (x[j] - sum / (double)d) / sqrt(squares / (double)d + eps) + bias[j];
 }

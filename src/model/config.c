@@ -1,4 +1,5 @@
-/* config.c — metadata of a GGUF file to a model_spec. Nothing that a file says is used before it was checked here. */
+/* config.c — metadata of a file to a model_spec, in GGUF's words or in Hugging Face's. Nothing that a file says is used before
+ * it was checked here. */
 #include "core/strbuf.h"
 #include "math/attention.h"
 #include "model/arch.h"
@@ -8,7 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-const tensor_names gguf_names = {
+/* Far above any model there is, and small enough that products of two stay small. */
+enum { WIDTH_MAX = 1 << 20, VOCAB_MAX = 1 << 24, CONTEXT_MAX = INT32_MAX };
+
+static const tensor_names gguf_names = {
     .embedding = "token_embd",
     .final_norm = "output_norm",
     .head = "output",
@@ -24,105 +28,230 @@ const tensor_names gguf_names = {
     .down = "blk.%d.ffn_down",
 };
 
-/* Far above any model there is, and small enough that products of two stay small. */
-enum { LAYERS_MAX = 4096, WIDTH_MAX = 1 << 20, VOCAB_MAX = 1 << 24, CONTEXT_MAX = INT32_MAX };
+static const tensor_names folder_names = {
+    .embedding = "model.embed_tokens",
+    .final_norm = "model.norm",
+    .head = "lm_head",
+    .attn_norm = "model.layers.%d.input_layernorm",
+    .q = "model.layers.%d.self_attn.q_proj",
+    .k = "model.layers.%d.self_attn.k_proj",
+    .v = "model.layers.%d.self_attn.v_proj",
+    .attn_out = "model.layers.%d.self_attn.o_proj",
+    .mlp_norm = "model.layers.%d.post_attention_layernorm",
+    .gate = "model.layers.%d.mlp.gate_proj",
+    .up = "model.layers.%d.mlp.up_proj",
+    .down = "model.layers.%d.mlp.down_proj",
+};
 
-/* Where a value is looked up: "<architecture>.<key>". */
-typedef struct config_source {
-    const weights *w;
-    const char *architecture;
-} config_source;
+bool config_is_gguf(const weights *w) { return weights_meta(w, "general.architecture") != NULL; }
+
+/* ---- single values ---- */
 
 enum { KEY_MAX = 128 };
-typedef struct config_key {
+typedef struct key_text {
     char name[KEY_MAX];
-} config_key;
+} key_text;
 
-static config_key key_of(const config_source *c, const char *key) {
-    config_key k;
-    snprintf(k.name, sizeof k.name, "%s.%s", c->architecture, key);
-    return k;
+/* The spelling that the file has, else the first. */
+static key_text find_key(const weights *w, const char *architecture, config_key key) {
+    bool gguf = config_is_gguf(w);
+    const char *spellings = gguf ? key.gguf : key.folder;
+    key_text first = {{0}}, k;
+    for (const char *at = spellings; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL) {
+        int len = (int)strcspn(at, "|");
+        snprintf(k.name, sizeof k.name, "%s%s%.*s", gguf ? architecture : "", gguf ? "." : "", len, at);
+        if (!first.name[0]) first = k;
+        if (len && weights_meta(w, k.name)) return k;
+    }
+    return first;
 }
 
-static err_code read_size(const config_source *c, const char *key, int64_t most, int64_t *out, err *e) {
-    config_key k = key_of(c, key);
-    err_code rc = weights_meta_int(c->w, k.name, out, e);
+static bool has_key(const weights *w, const char *architecture, config_key key) {
+    return weights_meta(w, find_key(w, architecture, key).name) != NULL;
+}
+
+static err_code read_size(const weights *w, const char *architecture, config_key key, int64_t most, int64_t *out, err *e) {
+    key_text k = find_key(w, architecture, key);
+    err_code rc = weights_meta_int(w, k.name, out, e);
     if (rc != ERR_OK || (*out >= 1 && *out <= most)) return rc;
     return err_set(e, ERR_FORMAT, "%s: expected 1 to %lld, got %lld", k.name, (long long)most, (long long)*out);
 }
 
-static err_code read_size_or(const config_source *c, const char *key, int64_t fallback, int64_t most, int64_t *out, err *e) {
+err_code config_size_or(const weights *w, const char *architecture, config_key key, int64_t fallback, int64_t most,
+                        int64_t *out, err *e) {
     *out = fallback;
-    return weights_meta(c->w, key_of(c, key).name) ? read_size(c, key, most, out, e) : ERR_OK;
+    return has_key(w, architecture, key) ? read_size(w, architecture, key, most, out, e) : ERR_OK;
 }
 
-static err_code read_real_or(const config_source *c, const char *key, double fallback, double least, double *out, err *e) {
-    config_key k = key_of(c, key);
-    err_code rc = weights_meta_float_or(c->w, k.name, fallback, out, e);
+err_code config_real_or(const weights *w, const char *architecture, config_key key, double fallback, double least,
+                        double *out, err *e) {
+    key_text k = find_key(w, architecture, key);
+    err_code rc = weights_meta_float_or(w, k.name, fallback, out, e);
     if (rc != ERR_OK || (isfinite(*out) && *out >= least)) return rc;
     return err_set(e, ERR_FORMAT, "%s: expected %g or more, got %g", k.name, least, *out);
 }
 
-static err_code read_heads(const config_source *c, model_spec *s, err *e) {
+err_code config_bool_or(const weights *w, config_key key, bool fallback, bool *out, err *e) {
+    return weights_meta_bool_or(w, find_key(w, "", key).name, fallback, out, e);
+}
+
+err_code config_expect_activation(const weights *w, const char *one, const char *other, err *e) {
+    static const config_key key = {"", "hidden_activation|hidden_act|activation_function"};
+    char *name = NULL;
+    if (config_is_gguf(w)) return ERR_OK;
+    err_code rc = weights_meta_string_or(w, find_key(w, "", key).name, one, &name, e);
+    if (rc == ERR_OK && strcmp(name, one) && strcmp(name, other))
+        rc = err_set(e, ERR_UNSUPPORTED, "activation '%.40s': expected '%s'", name, one);
+    free(name);
+    return rc;
+}
+
+/* ---- groups of values ---- */
+
+#define KEY(gguf, folder) ((config_key){gguf, folder})
+
+static err_code read_heads(const weights *w, const char *a, model_spec *s, err *e) {
+    static const config_key key_length = {"attention.key_length", "head_dim"};
     model_config *m = &s->cfg;
     int64_t d_value = 0;
     err_code rc = ERR_OK;
-    TRY(read_size(c, "attention.head_count", WIDTH_MAX, &m->n_heads, e));
-    TRY(read_size_or(c, "attention.head_count_kv", m->n_heads, WIDTH_MAX, &m->n_kv_heads, e));
+    TRY(read_size(w, a, KEY("attention.head_count", "num_attention_heads|n_head"), WIDTH_MAX, &m->n_heads, e));
+    TRY(config_size_or(w, a, KEY("attention.head_count_kv", "num_key_value_heads"), m->n_heads, WIDTH_MAX, &m->n_kv_heads,
+                       e));
     if (m->n_heads % m->n_kv_heads)
         return err_set(e, ERR_FORMAT, "%lld query heads cannot share %lld key and value heads evenly", (long long)m->n_heads,
                        (long long)m->n_kv_heads);
-    if (!weights_meta(c->w, key_of(c, "attention.key_length").name) && m->d_model % m->n_heads)
-        return err_set(e, ERR_FORMAT,
-                       "d_model %lld is no multiple of the %lld heads, and %s.attention.key_length is not given",
-                       (long long)m->d_model, (long long)m->n_heads, c->architecture);
-    TRY(read_size_or(c, "attention.key_length", m->d_model / m->n_heads, WIDTH_MAX, &m->d_head, e));
-    TRY(read_size_or(c, "attention.value_length", m->d_head, WIDTH_MAX, &d_value, e));
+    if (!has_key(w, a, key_length) && m->d_model % m->n_heads)
+        return err_set(e, ERR_FORMAT, "d_model %lld is no multiple of the %lld heads, and %s is not given",
+                       (long long)m->d_model, (long long)m->n_heads, find_key(w, a, key_length).name);
+    TRY(config_size_or(w, a, key_length, m->d_model / m->n_heads, WIDTH_MAX, &m->d_head, e));
+    TRY(config_size_or(w, a, KEY("attention.value_length", ""), m->d_head, WIDTH_MAX, &d_value, e));
     if (d_value != m->d_head || m->d_head > ATTENTION_HEAD_MAX)
         return err_set(e, ERR_UNSUPPORTED, "heads of %lld dimensions with values of %lld: expected the same, at most %d",
                        (long long)m->d_head, (long long)d_value, ATTENTION_HEAD_MAX);
+    s->attention_scale = 1 / sqrt((double)m->d_head);
 done:
     return rc;
 }
 
-static err_code read_rope(const config_source *c, model_spec *s, err *e) {
+/* GGUF gives the number of turned dimensions, folders their share of a head. */
+static err_code read_rotated(const weights *w, const char *a, model_spec *s, err *e) {
+    static const config_key count = {"rope.dimension_count", ""},
+                            share = {"", "partial_rotary_factor|rotary_pct|rope_parameters.partial_rotary_factor"};
+    double part;
+    err_code rc = ERR_OK;
+    TRY(config_real_or(w, a, share, 1, 0, &part, e));
+    if (part > 1) TRY(err_set(e, ERR_FORMAT, "%s: expected 1 at most, got %g", find_key(w, a, share).name, part));
+    TRY(config_size_or(w, a, count, (int64_t)(part * (double)s->cfg.d_head), s->cfg.d_head, &s->n_rotated, e));
+    if (s->n_rotated % 2)
+        TRY(err_set(e, ERR_FORMAT, "%s: expected an even number, got %lld",
+                    find_key(w, a, config_is_gguf(w) ? count : share).name, (long long)s->n_rotated));
+done:
+    return rc;
+}
+
+/* Keys of a folder's rope: older files have rope_theta and rope_scaling, newer ones rope_parameters, which Gemma 3 gives for
+ * each kind of layer. */
+static err_code read_rope(const weights *w, const char *a, model_spec *s, err *e) {
+    static const config_key kind = {"rope.scaling.type", "rope_scaling.rope_type|rope_scaling.type|rope_parameters.rope_type|"
+                                                         "rope_parameters.full_attention.rope_type"};
+    static const config_key factor = {"rope.scaling.factor", "rope_scaling.factor|rope_parameters.factor|"
+                                                             "rope_parameters.full_attention.factor"};
+    rope_spec *r = &s->rope;
     char *scaling = NULL;
     err_code rc = ERR_OK;
-    TRY(read_real_or(c, "rope.freq_base", 10000, 1, &s->cfg.rope_base, e));
-    TRY(read_size_or(c, "rope.dimension_count", s->cfg.d_head, s->cfg.d_head, &s->n_rotated, e));
-    if (s->n_rotated % 2)
-        TRY(err_set(e, ERR_FORMAT, "%s: expected an even number, got %lld", key_of(c, "rope.dimension_count").name,
-                    (long long)s->n_rotated));
-    s->rope_stretch = 1;
-    TRY(weights_meta_string_or(c->w, key_of(c, "rope.scaling.type").name, "none", &scaling, e));
-    if (!strcmp(scaling, "linear"))
-        TRY(read_real_or(c, "rope.scaling.factor", 1, 1e-6, &s->rope_stretch, e));
-    else if (strcmp(scaling, "none"))
-        TRY(err_set(e, ERR_UNSUPPORTED, "rope scaling '%.40s': only none, linear and a rope_freqs tensor are known",
-                    scaling));
+    *r = (rope_spec){.base = 1, .stretch = 1};
+    if (s->names.positions) return ERR_OK; /* they are learned */
+    TRY(config_real_or(w, a,
+                       KEY("rope.freq_base", "rope_theta|rotary_emb_base|rope_parameters.rope_theta|"
+                                             "rope_parameters.full_attention.rope_theta"),
+                       10000, 1, &r->base, e));
+    s->cfg.rope_base = r->base;
+    TRY(read_rotated(w, a, s, e));
+    TRY(weights_meta_string_or(w, find_key(w, a, kind).name, "none", &scaling, e));
+    if (!strcmp(scaling, "linear")) {
+        TRY(config_real_or(w, a, factor, 1, 1e-6, &r->stretch, e));
+    } else if (!strcmp(scaling, "llama3") && !config_is_gguf(w)) {
+        TRY(config_real_or(w, a, factor, 8, 1e-6, &r->llama3_factor, e));
+        TRY(config_real_or(w, a, KEY("", "rope_scaling.low_freq_factor|rope_parameters.low_freq_factor"), 1, 1e-6,
+                           &r->low_factor, e));
+        TRY(config_real_or(w, a, KEY("", "rope_scaling.high_freq_factor|rope_parameters.high_freq_factor"), 4, 1e-6,
+                           &r->high_factor, e));
+        TRY(config_real_or(
+            w, a, KEY("", "rope_scaling.original_max_position_embeddings|rope_parameters.original_max_position_embeddings"),
+            8192, 1, &r->original_length, e));
+        if (!(r->high_factor > r->low_factor))
+            TRY(err_set(e, ERR_FORMAT, "rope scaling: expected a high_freq_factor above low_freq_factor %g, got %g",
+                        r->low_factor, r->high_factor));
+    } else if (strcmp(scaling, "none") && strcmp(scaling, "default")) {
+        TRY(err_set(e, ERR_UNSUPPORTED,
+                    "rope scaling '%.40s': only none, linear and llama3 (in GGUF: a rope_freqs tensor) are known", scaling));
+    }
+    s->local_rope = *r;
 done:
     free(scaling);
     return rc;
 }
 
-err_code config_from_gguf(const weights *w, const char *architecture, model_spec *s, err *e) {
-    const config_source source = {.w = w, .architecture = architecture}, *c = &source;
+/* The embedding says how many tokens there are. */
+static err_code read_vocabulary(const weights *w, model_spec *s, err *e) {
+    char name[KEY_MAX];
+    bool tied;
+    snprintf(name, sizeof name, "%s.weight", s->names.embedding);
+    const tensor_view *embedding = weights_find(w, name);
+    if (!embedding) return err_set(e, ERR_FORMAT, "there is no tensor %s", name);
+    s->cfg.n_vocab = embedding->n_dims == 2 ? embedding->shape[0] : 0;
+    if (s->cfg.n_vocab < 1 || s->cfg.n_vocab > VOCAB_MAX)
+        return err_set(e, ERR_FORMAT, "%s: expected a matrix of up to %d rows", name, VOCAB_MAX);
+    snprintf(name, sizeof name, "%s.weight", s->names.head);
+    err_code rc = config_bool_or(w, KEY("", "tie_word_embeddings"), false, &tied, e);
+    s->cfg.tied_embedding = tied || !weights_find(w, name);
+    return rc;
+}
+
+err_code config_read(const weights *w, const char *a, model_spec *s, err *e) {
     model_config *m = &s->cfg;
-    const tensor_view *embedding = weights_find(w, "token_embd.weight");
     err_code rc = ERR_OK;
-    m->architecture = architecture;
-    TRY(read_size(c, "block_count", LAYERS_MAX, &m->n_layers, e));
-    TRY(read_size(c, "embedding_length", WIDTH_MAX, &m->d_model, e));
-    TRY(read_size(c, "feed_forward_length", WIDTH_MAX, &m->d_ff, e));
-    TRY(read_size(c, "context_length", CONTEXT_MAX, &m->n_ctx, e));
-    TRY(read_real_or(c, "attention.layer_norm_rms_epsilon", 1e-5, 0, &m->norm_eps, e));
-    TRY(read_heads(c, s, e));
-    TRY(read_rope(c, s, e));
-    if (!embedding) return err_set(e, ERR_FORMAT, "there is no tensor token_embd.weight");
-    m->n_vocab = embedding->n_dims == 2 ? embedding->shape[0] : 0;
-    if (m->n_vocab < 1 || m->n_vocab > VOCAB_MAX)
-        return err_set(e, ERR_FORMAT, "token_embd.weight: expected a matrix of up to %d rows", VOCAB_MAX);
-    m->tied_embedding = !weights_find(w, "output.weight");
+    if (!s->names.embedding) s->names = config_is_gguf(w) ? gguf_names : folder_names;
+    s->gate = GATE_SILU;
+    s->gated = true;
+    s->embedding_scale = s->residual_scale = s->logit_scale = 1;
+    m->architecture = a;
+    TRY(read_size(w, a, KEY("block_count", "num_hidden_layers|n_layer"), LAYERS_MAX, &m->n_layers, e));
+    TRY(read_size(w, a, KEY("embedding_length", "hidden_size|n_embd"), WIDTH_MAX, &m->d_model, e));
+    TRY(config_size_or(w, a, KEY("feed_forward_length", "intermediate_size|n_inner"), 4 * m->d_model, 4 * WIDTH_MAX, &m->d_ff,
+                       e));
+    TRY(read_size(w, a, KEY("context_length", "max_position_embeddings|n_positions"), CONTEXT_MAX, &m->n_ctx, e));
+    TRY(config_real_or(w, a,
+                       KEY("attention.layer_norm_rms_epsilon|attention.layer_norm_epsilon",
+                           "rms_norm_eps|layer_norm_eps|layer_norm_epsilon"),
+                       1e-5, 0, &m->norm_eps, e));
+    TRY(read_heads(w, a, s, e));
+    TRY(read_rope(w, a, s, e));
+    TRY(read_vocabulary(w, s, e));
 done:
     return rc;
+}
+
+/* ---- blocks that differ ---- */
+
+static bool text_is(const meta_value *v, const char *text) {
+    return v->kind == META_STRING && v->string.len == strlen(text) && !memcmp(v->string.bytes, text, v->string.len);
+}
+
+err_code config_windows(const weights *w, const char *a, int64_t period, model_spec *s, err *e) {
+    static const config_key key = {"attention.sliding_window", "sliding_window"};
+    const meta_value *types = weights_meta(w, "layer_types");
+    if (!has_key(w, a, key)) return ERR_OK;
+    err_code rc = read_size(w, a, key, CONTEXT_MAX, &s->window, e);
+    if (rc != ERR_OK) return rc;
+    if (types && (types->kind != META_ARRAY || types->array.count != s->cfg.n_layers))
+        return err_set(e, ERR_FORMAT, "layer_types: expected one for each of the %lld layers", (long long)s->cfg.n_layers);
+    for (int64_t i = 0; i < s->cfg.n_layers; i++) {
+        bool sliding = types ? text_is(types->array.items + i, "sliding_attention") : !period || (i + 1) % period != 0;
+        if (types && !sliding && !text_is(types->array.items + i, "full_attention"))
+            return err_set(e, ERR_UNSUPPORTED, "layer_types: layer %lld has a kind that is not known", (long long)i);
+        if (sliding) s->layers[i] |= LAYER_WINDOW;
+    }
+    return ERR_OK;
 }

@@ -4,6 +4,7 @@
  *   resid_pre   x                            attn_out   out = attention(norm(x))
  *   resid_mid   x += out                     mlp_out    out = mlp(norm(x))
  *   resid_post  x += out
+ * A parallel block has no resid_mid: what attention adds is held until the MLP, which reads the same x, has added too.
  * All but attention itself works row by row. Rows go through in stretches of CHUNK_ROWS, so that what a step leaves for the
  * next is still in a cache.
  */
@@ -31,8 +32,9 @@ typedef struct pass {
     int64_t n_runs;
     int64_t *run_of;              /* [n] */
     float *x, *out;               /* [n, d_model] residual stream; what a step adds to it */
+    float *held;                  /* [n, d_model] of a parallel block: what attention adds */
     float *q;                     /* [n, d_q] queries, then what attention gathered */
-    float *turn;                  /* [n, n_rotated] cosines and sines */
+    float *turn[2];               /* [n, n_rotated] cosines and sines for the model's frequencies[..] */
     float *normed;                /* [CHUNK_ROWS, d_model] */
     float *k, *v, *gate, *up;     /* [CHUNK_ROWS, ..] */
     float *weights, *weight_rows; /* of one layer, as floats; scratch to read them */
@@ -43,10 +45,22 @@ typedef struct pass {
 /* ---- the batch ---- */
 
 static err_code check_tokens(const model *m, const model_batch *b, err *e) {
-    for (int64_t i = 0; i < b->n_tokens; i++)
+    for (int64_t i = 0; i < b->n_tokens; i++) {
         if (b->tokens[i] >= m->spec.cfg.n_vocab)
             return err_set(e, ERR_MISMATCH, "token %lld of the batch is %u, but the model has %lld", (long long)i,
                            b->tokens[i], (long long)m->spec.cfg.n_vocab);
+        if (m->positions && b->pos[i] >= m->positions->shape[0])
+            return err_set(e, ERR_USAGE, "position %d: the model has learned %lld", b->pos[i],
+                           (long long)m->positions->shape[0]);
+    }
+    return ERR_OK;
+}
+
+static err_code check_hooks(const model *m, const model_hook *hooks, int n_hooks, err *e) {
+    for (int i = 0; i < n_hooks && m->spec.parallel; i++)
+        if (hooks[i].at.kind == HOOK_RESID_MID)
+            return err_set(e, ERR_USAGE, "blocks.%d has no hook_resid_mid: attention and MLP read the same rows",
+                           hooks[i].at.layer);
     return ERR_OK;
 }
 
@@ -129,7 +143,9 @@ static err_code take_rows(pass *p, err *e) {
     TRY(arena_take(a, &p->x, n, d, e));
     TRY(arena_take(a, &p->out, n, d, e));
     TRY(arena_take(a, &p->q, n, d_q, e));
-    TRY(arena_take(a, &p->turn, n, (size_t)p->m->spec.n_rotated * sizeof(float), e));
+    if (p->m->spec.parallel) TRY(arena_take(a, &p->held, n, d, e));
+    for (int i = 0; i < 2; i++)
+        if (p->m->frequencies[i]) TRY(arena_take(a, &p->turn[i], n, (size_t)p->m->spec.n_rotated * sizeof(float), e));
     TRY(arena_take(a, &p->normed, chunk, d, e));
     TRY(arena_take(a, &p->k, chunk, d_kv, e));
     TRY(arena_take(a, &p->v, chunk, d_kv, e));
@@ -141,6 +157,7 @@ done:
 
 /* Whether a layer's weights have to be made for this pass. */
 static bool must_unpack(const pass *p, const linear *l) {
+    if (!l->rows) return false;
     return !l->w.panels || (l->w.form != GEMM_F32 && p->n >= UNPACK_ROWS);
 }
 
@@ -189,21 +206,30 @@ static model_layer ready_layer(const pass *p, int i) {
 }
 
 /* Cosines and sines in double: an angle of thousands of radians has lost its digits in float32. */
-static void fill_turns(pass *p) {
+static void fill_turns(const pass *p, const double *frequencies, float *turn) {
     int64_t n = p->m->spec.n_rotated, half = n / 2;
 #pragma omp parallel for num_threads(p->c->threads) if (p->n >= FEW_ROWS)
     for (int64_t i = 0; i < p->n; i++)
         for (int64_t j = 0; j < half; j++) {
-            double angle = p->b->pos[i] * p->m->frequencies[j];
-            p->turn[i * n + j] = (float)cos(angle);
-            p->turn[i * n + half + j] = (float)sin(angle);
+            double angle = p->b->pos[i] * frequencies[j];
+            turn[i * n + j] = (float)cos(angle);
+            turn[i * n + half + j] = (float)sin(angle);
         }
 }
 
+/* A learned position's row passes through `out`, which nobody has used yet. */
 static void embed(pass *p) {
     int64_t d = p->m->spec.cfg.d_model;
+    float scale = (float)p->m->spec.embedding_scale;
 #pragma omp parallel for num_threads(p->c->threads) if (p->n >= FEW_ROWS)
-    for (int64_t i = 0; i < p->n; i++) embedding_row(p->m->embedding, p->b->tokens[i], p->x + i * d);
+    for (int64_t i = 0; i < p->n; i++) {
+        float *x = p->x + i * d;
+        matrix_row(p->m->embedding, p->b->tokens[i], x);
+        if (scale != 1) p->m->kernels->scale(x, scale, d);
+        if (!p->m->positions) continue;
+        matrix_row(p->m->positions, p->b->pos[i], p->out + i * d);
+        p->m->kernels->add(x, p->out + i * d, d);
+    }
 }
 
 /* ---- the steps of a block ---- */
@@ -212,27 +238,58 @@ static gemm_product times(const linear *l, float *y) {
     return (gemm_product){.w = l->w, .bias = l->bias, .y = y, .ldy = l->w.n};
 }
 
-/* normed [n, d] of the rows from `first` on */
-static void norm_rows(const pass *p, const float *gain, int64_t first, int64_t n, float *normed) {
-    int64_t d = p->m->spec.cfg.d_model;
-    double eps = p->m->spec.cfg.norm_eps;
-#pragma omp parallel for num_threads(p->c->threads) if (n >= FEW_ROWS)
-    for (int64_t i = 0; i < n; i++) p->m->kernels->rms_norm(normed + i * d, p->x + (first + i) * d, gain, d, eps);
+static void norm_row(const model *m, const norm *a, const float *x, float *y) {
+    if (a->bias)
+        m->kernels->layer_norm(y, x, a->gain, a->bias, a->n, m->spec.cfg.norm_eps);
+    else
+        m->kernels->rms_norm(y, x, a->gain, a->n, m->spec.cfg.norm_eps);
 }
 
-/* Queries and keys get their positions; queries their scale; keys and values go where attention finds them. */
-static void rotate_and_store(const pass *p, int64_t first, int64_t n) {
+static void norm_rows(const pass *p, const norm *a, const float *x, int64_t n, float *y) {
+#pragma omp parallel for num_threads(p->c->threads) if (n >= FEW_ROWS)
+    for (int64_t i = 0; i < n; i++) norm_row(p->m, a, x + i * a->n, y + i * a->n);
+}
+
+/* The rows of x from `first` on as a sub-layer reads them. */
+static const float *read_rows(const pass *p, const norm *a, int64_t first, int64_t n) {
+    const float *x = p->x + first * p->m->spec.cfg.d_model;
+    if (!a->gain) return x;
+    norm_rows(p, a, x, n, p->normed);
+    return p->normed;
+}
+
+/* What a sub-layer made becomes what it adds. */
+static void finish_out(const pass *p, const norm *a) {
+    int64_t d = p->m->spec.cfg.d_model;
+    float scale = (float)p->m->spec.residual_scale;
+    if (a->gain) norm_rows(p, a, p->out, p->n, p->out);
+    if (scale == 1) return;
+#pragma omp parallel for num_threads(p->c->threads) if (p->n >= FEW_ROWS)
+    for (int64_t i = 0; i < p->n; i++) p->m->kernels->scale(p->out + i * d, scale, d);
+}
+
+/* Heads of one token, each normed, or all at once. */
+static void norm_heads(const pass *p, const norm *a, float *x, int64_t n) {
+    for (int64_t i = 0; a->gain && i < n; i += a->n) norm_row(p->m, a, x + i, x + i);
+}
+
+/* Queries and keys get their norms and positions; queries their scale; keys and values go where attention finds them. */
+static void rotate_and_store(const pass *p, const model_layer *l, const float *turn, int64_t first, int64_t n) {
     const model_config *g = &p->m->spec.cfg;
-    int64_t n_rotated = p->m->spec.n_rotated, d = g->d_head;
-    float scale = (float)(1 / sqrt((double)d));
+    int64_t n_rotated = p->m->spec.n_rotated, d = g->d_head, d_q = g->n_heads * d, d_kv = g->n_kv_heads * d;
+    float scale = (float)p->m->spec.attention_scale;
 #pragma omp parallel for num_threads(p->c->threads) if (n >= FEW_ROWS)
     for (int64_t i = 0; i < n; i++) {
         int64_t t = first + i;
         const attention_run *r = p->runs + p->run_of[t];
-        float *q = p->q + t * g->n_heads * d, *k = p->k + i * g->n_kv_heads * d, *v = p->v + i * g->n_kv_heads * d;
-        p->m->kernels->rope(q, g->n_heads, d, n_rotated, p->turn + t * n_rotated);
-        p->m->kernels->rope(k, g->n_kv_heads, d, n_rotated, p->turn + t * n_rotated);
-        for (int64_t j = 0; j < g->n_heads * d; j++) q[j] *= scale;
+        float *q = p->q + t * d_q, *k = p->k + i * d_kv, *v = p->v + i * d_kv;
+        norm_heads(p, &l->q_norm, q, d_q);
+        norm_heads(p, &l->k_norm, k, d_kv);
+        if (turn) {
+            p->m->kernels->rope(q, g->n_heads, d, n_rotated, turn + t * n_rotated);
+            p->m->kernels->rope(k, g->n_kv_heads, d, n_rotated, turn + t * n_rotated);
+        }
+        p->m->kernels->scale(q, scale, d_q);
         for (int64_t h = 0; h < g->n_kv_heads; h++)
             attention_put(p->m->cpu, d, p->b->pos[t], k + h * d, v + h * d, (float *)r->keys + (size_t)h * r->key_stride,
                           (float *)r->values + (size_t)h * r->value_stride);
@@ -256,42 +313,62 @@ static void point_runs(pass *p, int layer) {
 }
 
 static void attention_step(pass *p, const model_layer *l, int i) {
-    const attention_shape shape = attention_shape_of(p->m);
+    unsigned flags = p->m->spec.layers[i];
+    const float *turn = flags & LAYER_NO_ROPE ? NULL : p->turn[flags & LAYER_LOCAL_ROPE ? 1 : 0];
+    attention_shape shape = attention_shape_of(p->m);
     int64_t d = p->m->spec.cfg.d_model;
+    if (flags & LAYER_WINDOW) shape.window = p->m->spec.window;
     point_runs(p, i);
     for (int64_t first = 0; first < p->n; first += CHUNK_ROWS) {
         int64_t n = p->n - first < CHUNK_ROWS ? p->n - first : CHUNK_ROWS;
-        norm_rows(p, l->attn_norm, first, n, p->normed);
+        const float *x = read_rows(p, &l->attn_norm, first, n);
         const linear *q = l->linears + LAYER_Q;
         const gemm_product qkv[] = {times(q, p->q + first * q->w.n), times(l->linears + LAYER_K, p->k),
                                     times(l->linears + LAYER_V, p->v)};
-        gemm(p->c, n, p->normed, d, qkv, 3);
-        rotate_and_store(p, first, n);
+        gemm(p->c, n, x, d, qkv, 3);
+        rotate_and_store(p, l, turn, first, n);
     }
     attention(p->c, &shape, p->runs, p->n_runs);
     const gemm_product out = times(l->linears + LAYER_ATTN_OUT, p->out);
     gemm(p->c, p->n, p->q, out.w.k, &out, 1);
+    finish_out(p, &l->attn_post_norm);
 }
 
 static void mlp_step(pass *p, const model_layer *l) {
     int64_t d = p->m->spec.cfg.d_model, d_ff = p->m->spec.cfg.d_ff;
+    bool gated = p->m->spec.gated;
+    dense_gate *gate = p->m->kernels->gates[p->m->spec.gate];
     for (int64_t first = 0; first < p->n; first += CHUNK_ROWS) {
         int64_t n = p->n - first < CHUNK_ROWS ? p->n - first : CHUNK_ROWS;
-        norm_rows(p, l->mlp_norm, first, n, p->normed);
-        const gemm_product both[] = {times(l->linears + LAYER_GATE, p->gate), times(l->linears + LAYER_UP, p->up)};
-        gemm(p->c, n, p->normed, d, both, 2);
+        const float *x = read_rows(p, &l->mlp_norm, first, n);
+        const gemm_product both[] = {times(l->linears + LAYER_UP, p->up), times(l->linears + LAYER_GATE, p->gate)};
+        gemm(p->c, n, x, d, both, gated ? 2 : 1);
 #pragma omp parallel for num_threads(p->c->threads) if (n >= FEW_ROWS)
         for (int64_t i = 0; i < n; i++)
-            p->m->kernels->silu_mul(p->gate + i * d_ff, p->gate + i * d_ff, p->up + i * d_ff, d_ff);
+            gate(p->gate + i * d_ff, (gated ? p->gate : p->up) + i * d_ff, gated ? p->up + i * d_ff : NULL, d_ff);
         const gemm_product down = times(l->linears + LAYER_DOWN, p->out + first * d);
         gemm(p->c, n, p->gate, d_ff, &down, 1);
     }
+    finish_out(p, &l->mlp_post_norm);
 }
 
-static void add_out(const pass *p) {
+static void add_out(const pass *p, const float *out) {
     int64_t d = p->m->spec.cfg.d_model;
 #pragma omp parallel for num_threads(p->c->threads) if (p->n >= FEW_ROWS)
-    for (int64_t i = 0; i < p->n; i++) p->m->kernels->add(p->x + i * d, p->out + i * d, d);
+    for (int64_t i = 0; i < p->n; i++) p->m->kernels->add(p->x + i * d, out + i * d, d);
+}
+
+/* After attention; before the block's end. */
+static void join_stream(pass *p, hook_kind at) {
+    float *out = p->out;
+    if (!p->held) {
+        add_out(p, out);
+    } else if (at == HOOK_RESID_MID) { /* the MLP gets the other buffer */
+        p->out = p->held, p->held = out;
+    } else {
+        add_out(p, p->held);
+        add_out(p, out);
+    }
 }
 
 /* ---- hooks ---- */
@@ -318,7 +395,7 @@ static err_code run_block(pass *p, int i, bool whole, err *e) {
     for (hook_point at = {.layer = i}; at.kind <= HOOK_RESID_POST && !p->finished; at.kind++) {
         if (at.kind == HOOK_ATTN_OUT) l = ready_layer(p, i), attention_step(p, &l, i);
         if (at.kind == HOOK_MLP_OUT) mlp_step(p, &l);
-        if (at.kind == HOOK_RESID_MID || at.kind == HOOK_RESID_POST) add_out(p);
+        if (at.kind == HOOK_RESID_MID || at.kind == HOOK_RESID_POST) join_stream(p, at.kind);
         err_code rc = visit_hooks(p, at, at.kind == HOOK_ATTN_OUT || at.kind == HOOK_MLP_OUT ? p->out : p->x, e);
         if (rc != ERR_OK) return rc;
         p->finished = !whole && !hooks_remain(p, at);
@@ -335,20 +412,22 @@ err_code model_forward(const ctx *c, model *m, const model_batch *b, kvcache *kv
     err_code rc = ERR_OK;
     if (!b->n_tokens || (!whole && !n_hooks)) return ERR_OK;
     arena_reset(&m->scratch);
+    TRY(check_hooks(m, hooks, n_hooks, e));
     TRY(check_tokens(m, b, e));
     TRY(check_positions(&p, e));
     TRY(find_runs(&p, e));
     TRY(place_keys(&p, e));
     TRY(take_rows(&p, e));
     TRY(take_weights(&p, e));
-    fill_turns(&p);
+    for (int i = 0; i < 2; i++)
+        if (m->frequencies[i]) fill_turns(&p, m->frequencies[i], p.turn[i]);
     embed(&p);
     for (int i = 0; i < m->spec.cfg.n_layers && !p.finished; i++) {
         TRY(ctx_check_cancel(c, e));
         TRY(run_block(&p, i, whole, e));
     }
     if (kv) memcpy(kv->filled, kv->next, (size_t)kv->n_seqs * sizeof *kv->filled);
-    if (hidden) norm_rows(&p, m->final_norm, 0, p.n, hidden);
+    if (hidden) norm_rows(&p, &m->final_norm, p.x, p.n, hidden);
 done:
     return rc;
 }

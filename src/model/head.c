@@ -12,12 +12,21 @@ static ctx with_level_of(const ctx *c, const model *m) {
     return same_level;
 }
 
+/* Logits of one row as the architecture has them; y may be a part of the row. */
+static void shape_logits(const model *m, float *y, int64_t n) {
+    if (m->spec.logit_scale != 1) m->kernels->scale(y, (float)m->spec.logit_scale, n);
+    if (m->spec.logit_cap > 0) m->kernels->soft_cap(y, (float)m->spec.logit_cap, n);
+}
+
 err_code model_logits(const ctx *c, model *m, const float *hidden, int64_t n, float *logits, err *e) {
     const ctx same_level = with_level_of(c, m);
     const linear *h = &m->head;
     err_code rc = linear_pack(&same_level, &m->head, NULL, e);
     if (rc != ERR_OK) return rc;
     gemm(&same_level, n, hidden, h->w.k, &(gemm_product){.w = h->w, .bias = h->bias, .y = logits, .ldy = h->w.n}, 1);
+    if (m->spec.logit_scale == 1 && m->spec.logit_cap == 0) return ERR_OK;
+#pragma omp parallel for num_threads(c->threads)
+    for (int64_t i = 0; i < n; i++) shape_logits(m, logits + i * h->w.n, h->w.n);
     return ERR_OK;
 }
 
@@ -58,6 +67,7 @@ static void row_block(const ctx *c, model *m, const float *hidden, const uint32_
 #pragma omp parallel for num_threads(c->threads)
         for (int64_t i = 0; i < n; i++) {
             int64_t target = (int64_t)targets[i] - first;
+            shape_logits(m, b->logits + i * columns, width);
             if (target >= 0 && target < width) logprobs[i] = (double)b->logits[i * columns + target];
             add_columns(m->kernels, b->sums + i, b->logits + i * columns, width);
         }

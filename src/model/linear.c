@@ -2,35 +2,43 @@
 #include "model/model_internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-void embedding_row(const tensor_view *t, int64_t row, float *out) {
-    int64_t n = t->shape[t->n_dims - 1];
-    size_t bytes = (size_t)(n / t->type->block_size) * t->type->block_bytes;
-    t->type->dequantize((const char *)t->data + (size_t)row * bytes, n, out);
+static const char *bytes_at(const tensor_view *t, int64_t value) {
+    return (const char *)t->data + (size_t)(value / t->type->block_size) * t->type->block_bytes;
 }
 
-int64_t linear_file_row(const linear *l, int64_t i) {
-    if (!l->n_paired) return i;
-    int64_t j = i % l->d_head, half = l->n_paired / 2;
-    if (j >= l->n_paired) return i;
-    return i - j + (j < half ? 2 * j : 2 * (j - half) + 1);
+void matrix_row(const tensor_view *t, int64_t row, float *out) {
+    int64_t k = t->shape[t->n_dims - 1];
+    t->type->dequantize(bytes_at(t, row * k), k, out);
+}
+
+int64_t row_in_file(const row_order *o, int64_t i) {
+    int64_t j = i % o->group, half = o->n_paired / 2;
+    int64_t base = o->first + i / o->group * o->stride;
+    return base + (j >= o->n_paired ? j : j < half ? 2 * j : 2 * (j - half) + 1);
 }
 
 bool linear_size(cpu_level level, const linear *l, size_t *bytes) {
-    return gemm_packed_size(level, l->w.form, l->w.n, l->w.k, bytes) && mem_add(*bytes, 63, bytes) &&
-           (*bytes &= ~(size_t)63, true);
-}
-
-static const void *row_blocks(const linear *l, int64_t i) {
-    size_t bytes = l->rows->size / (size_t)l->w.n;
-    return (const char *)l->rows->data + (size_t)linear_file_row(l, i) * bytes;
+    if (!gemm_packed_size(level, l->w.form, l->w.n, l->w.k, bytes) || !mem_add(*bytes, 63, bytes)) return false;
+    *bytes &= ~(size_t)63;
+    return true;
 }
 
 /* Panel p as floats; rows [gemm_panel, k] is scratch. */
 static void read_panel(cpu_level level, const linear *l, int64_t p, float *rows, float *panel) {
     int64_t size = gemm_panel(level), k = l->w.k, n = l->w.n - p * size < size ? l->w.n - p * size : size;
-    for (int64_t r = 0; r < n; r++) embedding_row(l->rows, linear_file_row(l, p * size + r), rows + r * k);
+    for (int64_t r = 0; r < n; r++) matrix_row(l->rows, row_in_file(&l->order, p * size + r), rows + r * k);
     gemm_pack_floats(level, rows, n, k, panel);
+}
+
+/* The same of a transposed matrix, whose lines hold a panel's values of one k side by side. */
+static void read_panel_across(cpu_level level, const linear *l, int64_t p, float *panel) {
+    int64_t size = gemm_panel(level), n = l->w.n - p * size < size ? l->w.n - p * size : size, width = l->rows->shape[1];
+    for (int64_t j = 0; j < l->w.k; j++, panel += size) {
+        l->rows->type->dequantize(bytes_at(l->rows, j * width + l->order.first + p * size), n, panel);
+        memset(panel + n, 0, (size_t)(size - n) * sizeof *panel);
+    }
 }
 
 void linear_read(const ctx *c, const linear *l, float *scratch, float *panels) {
@@ -38,7 +46,10 @@ void linear_read(const ctx *c, const linear *l, float *scratch, float *panels) {
 #pragma omp parallel for num_threads(c->threads) schedule(static)
     for (int64_t thread = 0; thread < c->threads; thread++)
         for (int64_t p = thread; p < n_panels; p += c->threads)
-            read_panel(c->cpu, l, p, scratch + thread * size * k, panels + p * size * k);
+            if (l->transposed)
+                read_panel_across(c->cpu, l, p, panels + p * size * k);
+            else
+                read_panel(c->cpu, l, p, scratch + thread * size * k, panels + p * size * k);
 }
 
 static err_code pack_floats(const ctx *c, linear *l, float *room, err *e) {
@@ -69,7 +80,7 @@ static bool pack_blocks(const ctx *c, const linear *l, char *panels) {
     for (int64_t p = 0; p < n_panels; p++) {
         const void *rows[PANEL_MAX];
         int64_t n = l->w.n - p * size < size ? l->w.n - p * size : size;
-        for (int64_t r = 0; r < n; r++) rows[r] = row_blocks(l, p * size + r);
+        for (int64_t r = 0; r < n; r++) rows[r] = bytes_at(l->rows, row_in_file(&l->order, p * size + r) * l->w.k);
         fits &= gemm_pack_blocks(c->cpu, l->rows->type->name, rows, n, l->w.k, panels + (size_t)p * bytes);
     }
     return fits;

@@ -28,61 +28,107 @@ static err_code load_vector(const model *m, const char *stem, int layer, const c
     tensor_name(name, stem, layer, kind);
     TRY(weights_require(m->w, name, 1, &n, &t, e));
     TRY(mem_new(out, (size_t)n, sizeof **out, "weights", e));
-    embedding_row(t, 0, *out);
+    matrix_row(t, 0, *out);
 done:
     return rc;
 }
 
-static err_code bind_linear(const model *m, const char *stem, int layer, int64_t n, int64_t k, linear *l, err *e) {
-    char name[NAME_MAX_];
-    const int64_t shape[] = {n, k};
-    tensor_name(name, stem, layer, "bias");
-    if (weights_find(m->w, name)) {
-        err_code rc = load_vector(m, stem, layer, "bias", n, &l->bias, e);
-        if (rc != ERR_OK) return rc;
-    }
-    tensor_name(name, stem, layer, "weight");
-    err_code rc = weights_require(m->w, name, 2, shape, &l->rows, e);
-    if (rc == ERR_OK) l->w = (gemm_weights){.form = gemm_form_of(l->rows->type->name, k), .n = n, .k = k};
-    return rc;
-}
-
-/* The rows of q and k, and with them their bias, as our rope wants them. */
-static err_code unpair_rows(const model *m, linear *l, err *e) {
-    float *bias = NULL;
+/* A norm of n values at once; stem NULL: none. */
+static err_code load_norm(const model *m, const char *stem, int layer, int64_t n, norm *out, err *e) {
     err_code rc = ERR_OK;
-    if (!m->spec.rope_pairs) return ERR_OK;
-    l->d_head = m->spec.cfg.d_head;
-    l->n_paired = m->spec.n_rotated;
-    if (!l->bias) return ERR_OK;
-    TRY(mem_new(&bias, (size_t)l->w.n, sizeof *bias, "weights", e));
-    for (int64_t i = 0; i < l->w.n; i++) bias[i] = l->bias[linear_file_row(l, i)];
-    free(l->bias);
-    l->bias = bias;
+    if (!stem) return ERR_OK;
+    out->n = n;
+    TRY(load_vector(m, stem, layer, "weight", n, &out->gain, e));
+    if (m->spec.layer_norm) TRY(load_vector(m, stem, layer, "bias", n, &out->bias, e));
+    for (int64_t i = 0; i < n && m->spec.gain_of_one; i++) out->gain[i] += 1;
 done:
     return rc;
+}
+
+/* ---- matrices ---- */
+
+/* A linear's place: n rows of a tensor that has n_all. */
+typedef struct place {
+    const char *stem;
+    int64_t n, k, n_all;
+    row_order order;
+} place;
+
+static place whole(const char *stem, int64_t n, int64_t k) {
+    return (place){.stem = stem, .n = n, .k = k, .n_all = n, .order = {.group = n, .stride = n}};
+}
+
+/* Rows first .. first + n of a tensor with n_all. */
+static place part(const char *stem, int64_t n, int64_t k, int64_t first, int64_t n_all) {
+    return (place){.stem = stem, .n = n, .k = k, .n_all = n_all, .order = {.first = first, .group = n, .stride = n}};
+}
+
+static err_code load_bias(const model *m, const place *at, int layer, linear *l, err *e) {
+    char name[NAME_MAX_];
+    float *all = NULL;
+    err_code rc = ERR_OK;
+    tensor_name(name, at->stem, layer, "bias");
+    if (!weights_find(m->w, name)) return ERR_OK;
+    TRY(load_vector(m, at->stem, layer, "bias", at->n_all, &all, e));
+    TRY(mem_new(&l->bias, (size_t)at->n, sizeof *l->bias, "weights", e));
+    for (int64_t i = 0; i < at->n; i++) l->bias[i] = all[row_in_file(&at->order, i)];
+done:
+    free(all);
+    return rc;
+}
+
+static err_code bind_linear(const model *m, const place *at, int layer, bool transposed, linear *l, err *e) {
+    char name[NAME_MAX_];
+    const int64_t shape[] = {transposed ? at->k : at->n_all, transposed ? at->n_all : at->k};
+    err_code rc;
+    TRY(load_bias(m, at, layer, l, e));
+    tensor_name(name, at->stem, layer, "weight");
+    TRY(weights_require(m->w, name, 2, shape, &l->rows, e));
+    if (transposed && l->rows->type->block_size != 1)
+        TRY(err_set(e, ERR_UNSUPPORTED, "tensor %s: a matrix stored [in, out] has to be of plain numbers, not %s", name,
+                    l->rows->type->name));
+    l->transposed = transposed;
+    l->order = at->order;
+    l->w = (gemm_weights){.form = transposed ? GEMM_F32 : gemm_form_of(l->rows->type->name, at->k), .n = at->n, .k = at->k};
+done:
+    return rc;
+}
+
+/* q, k and v: matrices of their own, or parts of one. */
+static void place_heads(const model_spec *s, place places[LAYER_LINEARS]) {
+    const model_config *g = &s->cfg;
+    const tensor_names *t = &s->names;
+    int64_t d = g->d_model, d_q = g->n_heads * g->d_head, d_kv = g->n_kv_heads * g->d_head, all = d_q + 2 * d_kv;
+    places[LAYER_Q] = t->qkv ? part(t->qkv, d_q, d, 0, all) : whole(t->q, d_q, d);
+    places[LAYER_K] = t->qkv ? part(t->qkv, d_kv, d, d_q, all) : whole(t->k, d_kv, d);
+    places[LAYER_V] = t->qkv ? part(t->qkv, d_kv, d, d_q + d_kv, all) : whole(t->v, d_kv, d);
+    for (int i = 0; i < 3 && s->qkv_by_head; i++)
+        places[LAYER_Q + i].order = (row_order){.first = i * g->d_head, .group = g->d_head, .stride = 3 * g->d_head};
+    for (int i = 0; i < 2 && s->rope_pairs; i++)
+        places[LAYER_Q + i].order = (row_order){.group = g->d_head, .stride = g->d_head, .n_paired = s->n_rotated};
 }
 
 static err_code bind_layer(const model *m, int i, model_layer *l, err *e) {
-    const model_config *g = &m->spec.cfg;
-    const tensor_names *t = m->spec.names;
+    const model_spec *s = &m->spec;
+    const model_config *g = &s->cfg;
+    const tensor_names *t = &s->names;
     int64_t d = g->d_model, d_q = g->n_heads * g->d_head, d_kv = g->n_kv_heads * g->d_head;
-    const struct {
-        const char *stem;
-        int64_t n, k;
-    } matrices[LAYER_LINEARS] = {
-        [LAYER_Q] = {t->q, d_q, d},           [LAYER_K] = {t->k, d_kv, d},
-        [LAYER_V] = {t->v, d_kv, d},          [LAYER_ATTN_OUT] = {t->attn_out, d, d_q},
-        [LAYER_GATE] = {t->gate, g->d_ff, d}, [LAYER_UP] = {t->up, g->d_ff, d},
-        [LAYER_DOWN] = {t->down, d, g->d_ff},
+    place places[LAYER_LINEARS] = {
+        [LAYER_ATTN_OUT] = whole(t->attn_out, d, d_q),
+        [LAYER_GATE] = t->gate_up ? part(t->gate_up, g->d_ff, d, 0, 2 * g->d_ff) : whole(t->gate, g->d_ff, d),
+        [LAYER_UP] = t->gate_up ? part(t->gate_up, g->d_ff, d, g->d_ff, 2 * g->d_ff) : whole(t->up, g->d_ff, d),
+        [LAYER_DOWN] = whole(t->down, d, g->d_ff),
     };
     err_code rc;
-    TRY(load_vector(m, t->attn_norm, i, "weight", d, &l->attn_norm, e));
-    TRY(load_vector(m, t->mlp_norm, i, "weight", d, &l->mlp_norm, e));
+    place_heads(s, places);
+    TRY(load_norm(m, t->attn_norm, i, d, &l->attn_norm, e));
+    TRY(load_norm(m, t->attn_post_norm, i, d, &l->attn_post_norm, e));
+    TRY(load_norm(m, t->mlp_norm, i, d, &l->mlp_norm, e));
+    TRY(load_norm(m, t->mlp_post_norm, i, d, &l->mlp_post_norm, e));
+    TRY(load_norm(m, t->q_norm, i, s->whole_q_norm ? d_q : g->d_head, &l->q_norm, e));
+    TRY(load_norm(m, t->k_norm, i, s->whole_q_norm ? d_kv : g->d_head, &l->k_norm, e));
     for (int j = 0; j < LAYER_LINEARS; j++)
-        TRY(bind_linear(m, matrices[j].stem, i, matrices[j].n, matrices[j].k, l->linears + j, e));
-    TRY(unpair_rows(m, l->linears + LAYER_Q, e));
-    TRY(unpair_rows(m, l->linears + LAYER_K, e));
+        if (places[j].stem) TRY(bind_linear(m, places + j, i, s->transposed, l->linears + j, e));
 done:
     return rc;
 }
@@ -110,27 +156,35 @@ static err_code load_blocks(const ctx *c, model *m, err *e) {
         TRY(ctx_check_cancel(c, e));
         for (int j = 0; j < LAYER_LINEARS; j++, at += bytes) {
             linear_size(m->cpu, m->layers[i].linears + j, &bytes); /* before it is packed: its form may change */
-            TRY(linear_pack(c, m->layers[i].linears + j, m->packed + at, e));
+            if (m->layers[i].linears[j].rows) TRY(linear_pack(c, m->layers[i].linears + j, m->packed + at, e));
         }
     }
 done:
     return rc;
 }
 
-/* theta_j = base^(-2j/n) / (stretch factor_j), Su et al. 2021; the factors are LLaMA 3's. */
-static err_code load_frequencies(model *m, err *e) {
+/* What LLaMA 3 divides a frequency by: nothing where a turn is short beside the original length, all where it is long. */
+static double llama3_factor(const rope_spec *r, double frequency) {
+    double turns = r->original_length * frequency / (2 * acos(-1));
+    double share = fmin(fmax((turns - r->low_factor) / (r->high_factor - r->low_factor), 0), 1);
+    return 1 / ((1 - share) / r->llama3_factor + share);
+}
+
+/* theta_j = base^(-2j/n) / (stretch factor_j), Su et al. 2021; the factors are LLaMA 3's, from the file or by its formula. */
+static err_code load_frequencies(model *m, const rope_spec *r, double **out, err *e) {
     int64_t half = m->spec.n_rotated / 2;
+    const char *stem = m->spec.names.rope_factors;
     char name[NAME_MAX_];
     float *factors = NULL;
     err_code rc = ERR_OK;
-    tensor_name(name, m->spec.names->rope_factors, 0, "weight");
-    if (weights_find(m->w, name)) TRY(load_vector(m, m->spec.names->rope_factors, 0, "weight", half, &factors, e));
-    TRY(mem_new(&m->frequencies, (size_t)half, sizeof *m->frequencies, "rope frequencies", e));
+    if (stem) tensor_name(name, stem, 0, "weight");
+    if (stem && weights_find(m->w, name)) TRY(load_vector(m, stem, 0, "weight", half, &factors, e));
+    TRY(mem_new(out, (size_t)half, sizeof **out, "rope frequencies", e));
     for (int64_t j = 0; j < half; j++) {
-        double factor = factors ? (double)factors[j] : 1;
+        double frequency = pow(r->base, -2 * (double)j / (double)m->spec.n_rotated);
+        double factor = factors ? (double)factors[j] : r->low_factor > 0 ? llama3_factor(r, frequency) : 1;
         if (!(factor > 0)) TRY(err_set(e, ERR_FORMAT, "%s: expected positive factors, got %g", name, factor));
-        m->frequencies[j] =
-            pow(m->spec.cfg.rope_base, -2 * (double)j / (double)m->spec.n_rotated) / m->spec.rope_stretch / factor;
+        (*out)[j] = frequency / r->stretch / factor;
     }
 done:
     free(factors);
@@ -139,23 +193,38 @@ done:
 
 static err_code load_ends(model *m, err *e) {
     const model_config *g = &m->spec.cfg;
-    const tensor_names *t = m->spec.names;
+    const tensor_names *t = &m->spec.names;
+    const place head = whole(g->tied_embedding ? t->embedding : t->head, g->n_vocab, g->d_model);
     char name[NAME_MAX_];
-    const int64_t shape[] = {g->n_vocab, g->d_model};
+    const int64_t shape[] = {g->n_vocab, g->d_model}, positions[] = {g->n_ctx, g->d_model};
+    bool local = false;
     err_code rc;
     tensor_name(name, t->embedding, 0, "weight");
     TRY(weights_require(m->w, name, 2, shape, &m->embedding, e));
-    TRY(load_vector(m, t->final_norm, 0, "weight", g->d_model, &m->final_norm, e));
-    TRY(bind_linear(m, g->tied_embedding ? t->embedding : t->head, 0, g->n_vocab, g->d_model, &m->head, e));
-    TRY(load_frequencies(m, e));
+    if (t->positions) {
+        tensor_name(name, t->positions, 0, "weight");
+        TRY(weights_require(m->w, name, 2, positions, &m->positions, e));
+    }
+    TRY(load_norm(m, t->final_norm, 0, g->d_model, &m->final_norm, e));
+    TRY(bind_linear(m, &head, 0, false, &m->head, e));
+    TRY(load_frequencies(m, &m->spec.rope, &m->frequencies[0], e));
+    for (int64_t i = 0; i < g->n_layers; i++) local |= (m->spec.layers[i] & LAYER_LOCAL_ROPE) != 0;
+    if (local) TRY(load_frequencies(m, &m->spec.local_rope, &m->frequencies[1], e));
 done:
     return rc;
 }
 
 /* ---- life ---- */
 
+/* general.name, else the last part of the path. */
 static err_code load_name(model *m, err *e) {
-    return weights_meta_string_or(m->w, "general.name", path_base(weights_path(m->w)), &m->name, e);
+    const char *path = weights_path(m->w);
+    size_t end = strlen(path), start;
+    if (weights_meta(m->w, "general.name")) return weights_meta_string(m->w, "general.name", &m->name, e);
+    while (end > 1 && path[end - 1] == '/') end--;
+    for (start = end; start && path[start - 1] != '/';) start--;
+    m->name = strndup(path + start, end - start);
+    return m->name ? ERR_OK : err_nomem(e, "a name", end - start);
 }
 
 static err_code check_vocabulary(const model *m, err *e) {
@@ -193,15 +262,20 @@ done:
     return rc;
 }
 
+static void release_norm(norm *n) { free(n->gain), free(n->bias); }
+
 static void release_layer(model_layer *l) {
-    free(l->attn_norm), free(l->mlp_norm);
+    release_norm(&l->attn_norm), release_norm(&l->attn_post_norm), release_norm(&l->mlp_norm),
+        release_norm(&l->mlp_post_norm);
+    release_norm(&l->q_norm), release_norm(&l->k_norm);
     for (int j = 0; j < LAYER_LINEARS; j++) linear_release(l->linears + j);
 }
 
 void model_close(model *m) {
     if (!m) return;
     for (int64_t i = 0; m->layers && i < m->spec.cfg.n_layers; i++) release_layer(m->layers + i);
-    free(m->layers), free(m->packed), free(m->final_norm), free(m->frequencies), free(m->name), free(m->sha256);
+    free(m->layers), free(m->packed), free(m->frequencies[0]), free(m->frequencies[1]), free(m->name), free(m->sha256);
+    release_norm(&m->final_norm);
     linear_release(&m->head);
     arena_release(&m->scratch);
     tokenizer_close(m->tokenizer);
@@ -215,10 +289,10 @@ const model_config *model_config_of(const model *m) { return &m->spec.cfg; }
 const weights *model_weights(const model *m) { return m->w; }
 const tokenizer *model_tokenizer(const model *m) { return m->tokenizer; }
 const char *model_name(const model *m) { return m->name; }
-const float *model_final_norm_gain(const model *m) { return m->final_norm; }
+const float *model_final_norm_gain(const model *m) { return m->final_norm.gain; }
 
 err_code model_sha256(const model *m, char out[SHA256_HEX], err *e) {
-    err_code rc = *m->sha256 ? ERR_OK : file_sha256(weights_path(m->w), m->sha256, e);
+    err_code rc = *m->sha256 ? ERR_OK : weights_sha256(m->w, m->sha256, e);
     if (rc == ERR_OK) memcpy(out, m->sha256, SHA256_HEX);
     return rc;
 }
@@ -235,6 +309,6 @@ err_code model_unembed_rows(const model *m, int64_t first, int64_t n, float *out
     if (first < 0 || n < 0 || first > m->head.w.n || n > m->head.w.n - first)
         return err_set(e, ERR_USAGE, "rows %lld to %lld of the unembedding were asked for; it has %lld", (long long)first,
                        (long long)(first + n - 1), (long long)m->head.w.n);
-    for (int64_t i = 0; i < n; i++) embedding_row(m->head.rows, first + i, out + i * m->head.w.k);
+    for (int64_t i = 0; i < n; i++) matrix_row(m->head.rows, first + i, out + i * m->head.w.k);
     return ERR_OK;
 }

@@ -32,7 +32,7 @@ const model_config *model_config_of(const model *m);
 const weights *model_weights(const model *m);
 const tokenizer *model_tokenizer(const model *m);
 const char *model_name(const model *m);                              /* general.name, else the file's name */
-err_code model_sha256(const model *m, char out[SHA256_HEX], err *e); /* of the file; computed at first use */
+err_code model_sha256(const model *m, char out[SHA256_HEX], err *e); /* of its files; computed at first use */
 
 /* Parses "16" or a hook name against this model. */
 err_code model_hook_point(const model *m, const char *layer_or_hook, hook_point *out, err *e);

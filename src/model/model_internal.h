@@ -9,17 +9,24 @@
 #include "model/arch.h"
 #include "model/model.h"
 
-/* y = x w^T (+ bias): a matrix of the file, and packed for math/gemm.h. */
+/* Where the n rows of a linear stand among those of its tensor: in groups, from `first` on, each `stride` behind the one before.
+ * The first n_paired rows of every group are stored as pairs. */
+typedef struct row_order {
+    int64_t first, group, stride, n_paired;
+} row_order;
+
+/* y = x w^T (+ bias): rows of a matrix of the file, and packed for math/gemm.h. */
 typedef struct linear {
-    const tensor_view *rows;  /* [n, k] */
-    int64_t d_head, n_paired; /* the first n_paired rows of every d_head are stored as pairs; 0: rows as they stand */
-    gemm_weights w;           /* panels NULL: not kept in memory, linear_read makes them when they are needed */
-    void *own;                /* panels that are not in the model's one block */
-    float *bias;              /* [n], or NULL */
+    const tensor_view *rows; /* [.., k], or [k, ..] when transposed; then the rows stand together */
+    bool transposed;
+    row_order order;
+    gemm_weights w; /* panels NULL: not kept in memory, linear_read makes them when they are needed */
+    void *own;      /* panels that are not in the model's one block */
+    float *bias;    /* [n], or NULL */
 } linear;
 
-/* Which row of the file is row i: pairs (2j, 2j + 1) of a head come apart into halves. */
-int64_t linear_file_row(const linear *l, int64_t i);
+/* Which row of the file is row i: pairs (2j, 2j + 1) of a group come apart into halves. */
+int64_t row_in_file(const row_order *o, int64_t i);
 
 /* Bytes that l takes packed, in the form it is kept in; false on overflow. */
 bool linear_size(cpu_level level, const linear *l, size_t *bytes);
@@ -35,9 +42,16 @@ void linear_release(linear *l);
 
 enum { LAYER_Q, LAYER_K, LAYER_V, LAYER_ATTN_OUT, LAYER_GATE, LAYER_UP, LAYER_DOWN, LAYER_LINEARS };
 
+/* Not there: gain NULL. */
+typedef struct norm {
+    float *gain, *bias; /* [n]; bias NULL: an RMS norm */
+    int64_t n;          /* what is divided by its size at once */
+} norm;
+
 typedef struct model_layer {
-    float *attn_norm, *mlp_norm; /* [d_model] gains */
-    linear linears[LAYER_LINEARS];
+    norm attn_norm, attn_post_norm, mlp_norm, mlp_post_norm; /* of d_model */
+    norm q_norm, k_norm;
+    linear linears[LAYER_LINEARS]; /* LAYER_GATE is empty without a gate */
 } model_layer;
 
 struct model {
@@ -50,11 +64,11 @@ struct model {
     const dense_kernels *kernels;
     model_layer *layers; /* [n_layers] */
     char *packed;        /* the panels of all blocks, in the order in which they are read */
-    float *final_norm;
-    const tensor_view *embedding;
+    norm final_norm;
+    const tensor_view *embedding, *positions; /* positions NULL: none are learned */
     linear head;
-    double *frequencies; /* [n_rotated / 2] radians per position */
-    arena scratch;       /* of the running pass */
+    double *frequencies[2]; /* [n_rotated / 2] radians per position; [1] of the layers with LAYER_LOCAL_ROPE, or NULL */
+    arena scratch;          /* of the running pass */
 };
 
 struct kvcache {
@@ -65,12 +79,13 @@ struct kvcache {
     float *keys, *values;        /* [n_layers, n_seqs, n_kv_heads, size] */
 };
 
-/* Floats of token's row of the embedding. */
-void embedding_row(const tensor_view *t, int64_t row, float *out);
+/* Floats of a row of a matrix. */
+void matrix_row(const tensor_view *t, int64_t row, float *out);
 
 static inline attention_shape attention_shape_of(const model *m) {
     const model_config *c = &m->spec.cfg;
-    return (attention_shape){.n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .d_head = c->d_head};
+    return (attention_shape){
+        .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .d_head = c->d_head, .cap = (float)m->spec.attention_cap};
 }
 
 #endif

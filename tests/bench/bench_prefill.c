@@ -168,7 +168,7 @@ static double time_rows(const model_config *g) { /* two norms, rope, the gated a
             k->rope(y + i * d, d / g->d_head, g->d_head, g->d_head, x);
             k->add(x + i * d, y + i * d, d);
             k->rms_norm(y + i * d, x + i * d, x, d, 1e-5);
-            k->silu_mul(a + i * d_ff, a + i * d_ff, b + i * d_ff, d_ff);
+            k->gates[GATE_SILU](a + i * d_ff, a + i * d_ff, b + i * d_ff, d_ff);
             k->add(x + i * d, y + i * d, d);
         }
     });

@@ -47,6 +47,26 @@ static void rms_norm(void **state) {
     free(x), free(gain);
 }
 
+static void layer_norm(void **state) {
+    (void)state;
+    float *x = normals(LONGEST, 1), *gain = normals(LONGEST, 2), *bias = normals(LONGEST, 3);
+    double expected[LONGEST];
+    for (int64_t i = 0; i < LONGEST; i++) x[i] += 20; /* far from the middle */
+    EACH_LEVEL(k) for (int s = 1; s < N_SIZES; s++) {
+        float y[LONGEST + 1];
+        int64_t d = sizes[s];
+        y[d] = 77;
+        k->layer_norm(y, x, gain, bias, d, 0.01);
+        ref_layer_norm(expected, x, gain, bias, d, 0.01);
+        for (int64_t j = 0; j < d; j++) assert_near(y[j], expected[j], 2e-6, 2e-5);
+        memcpy(y, x, (size_t)d * sizeof *y);
+        k->layer_norm(y, y, gain, bias, d, 0.01);
+        for (int64_t j = 0; j < d; j++) assert_near(y[j], expected[j], 2e-6, 2e-5);
+        assert_true(y[d] == 77);
+    }
+    free(x), free(gain), free(bias);
+}
+
 static void rope(void **state) {
     (void)state;
     float *x = normals(3 * LONGEST, 3), *turn = normals(LONGEST, 4);
@@ -64,23 +84,33 @@ static void rope(void **state) {
     free(x), free(turn);
 }
 
-static void silu_mul(void **state) {
+static void gates(void **state) {
     (void)state;
     float *gate = normals(LONGEST, 5), *up = normals(LONGEST, 6);
-    double expected[LONGEST];
     for (int64_t i = 0; i < LONGEST; i++) gate[i] *= (float)(i % 40);
     gate[7] = 200, gate[9] = -200, gate[12] = -1e30f, gate[30] = 1e30f, gate[31] = 0, gate[50] = 1e-30f;
     EACH_LEVEL(k) for (int s = 0; s < N_SIZES; s++) {
         float y[LONGEST + 1];
         int64_t n = sizes[s];
         y[n] = 77;
-        k->silu_mul(y, gate, up, n);
-        ref_silu_mul(expected, gate, up, n);
-        for (int64_t j = 0; j < n; j++) assert_near(y[j], expected[j], 5e-7, 1e-7);
+        for (int kind = 0; kind < DENSE_GATES; kind++) {
+            k->gates[kind](y, gate, up, n);
+            for (int64_t j = 0; j < n; j++) assert_near(y[j], ref_gate(kind, gate[j]) * up[j], 5e-7, 2e-7);
+            k->gates[kind](y, gate, NULL, n);
+            for (int64_t j = 0; j < n; j++) assert_near(y[j], ref_gate(kind, gate[j]), 5e-7, 2e-7);
+            assert_true(y[n] == 77);
+            y[0] = NAN;
+            k->gates[kind](y, y, up, n);
+            if (n) assert_true(isnan(y[0]));
+            y[n] = 77;
+        }
+        memcpy(y, gate, (size_t)n * sizeof *y);
+        k->soft_cap(y, 5, n);
+        for (int64_t j = 0; j < n; j++) assert_near(y[j], 5 * tanh((double)gate[j] / 5), 0, 1e-6);
+        memcpy(y, gate, (size_t)n * sizeof *y);
+        k->scale(y, 0.3f, n);
+        for (int64_t j = 0; j < n; j++) assert_true(y[j] == gate[j] * 0.3f);
         assert_true(y[n] == 77);
-        y[0] = NAN;
-        k->silu_mul(y, y, up, n);
-        if (n) assert_true(isnan(y[0]));
     }
     free(gate), free(up);
 }
@@ -214,7 +244,8 @@ static void check_sequence(const attention_shape *s, const sequence *q, const fl
             memcpy(v + t * d, q->v + (t * s->n_kv_heads + h / group) * d, (size_t)d * sizeof *v);
         }
         for (int64_t t = 0; t < q->n; t += 1 + t / 7) {
-            ref_attention(expected, q->q + (t * s->n_heads + h) * d, k, v, t + 1, d, 1);
+            int64_t first = s->window && t + 1 > s->window ? t + 1 - s->window : 0;
+            ref_attention(expected, q->q + (t * s->n_heads + h) * d, k + first * d, v + first * d, t + 1 - first, d, s->cap);
             for (int64_t j = 0; j < d; j++) assert_near(y[(t * s->n_heads + h) * d + j], expected[j], 1e-5, 1e-5);
         }
     }
@@ -246,22 +277,23 @@ static void check_attention(cpu_level level, const attention_shape *s, int64_t n
 
 static void attention_of_odd_shapes(void **state) {
     (void)state;
-    static const attention_shape shapes[] = {{9, 3, 64}, {4, 2, 12},  {1, 1, 1},  {5, 1, 80},
-                                             {3, 3, 33}, {60, 1, 16}, {2, 1, 256}};
+    static const attention_shape shapes[] = {{9, 3, 64, 0, 0},   {4, 2, 12, 0, 0},  {1, 1, 1, 0, 0},   {5, 1, 80, 0, 0},
+                                             {3, 3, 33, 0, 0},   {60, 1, 16, 0, 0}, {2, 1, 256, 0, 0}, {4, 2, 12, 7, 0},
+                                             {3, 1, 20, 100, 0}, {4, 4, 16, 1, 0},  {4, 1, 24, 0, 3},  {6, 2, 8, 30, 2}};
     for (cpu_level level = CPU_PORTABLE; level <= cpu_best(); level++)
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
             check_attention(level, shapes + s, 1, 37);
             check_attention(level, shapes + s, 258, 16);
         }
     check_attention(cpu_best(), shapes, 700, 520);
+    check_attention(cpu_best(), &(attention_shape){4, 2, 16, 300, 4}, 700, 520);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rms_norm),      cmocka_unit_test(rope),
-        cmocka_unit_test(silu_mul),      cmocka_unit_test(exponentials),
-        cmocka_unit_test(softmax_parts), cmocka_unit_test(add),
-        cmocka_unit_test(halves),        cmocka_unit_test(attention_of_odd_shapes),
+        cmocka_unit_test(rms_norm), cmocka_unit_test(rope),         cmocka_unit_test(layer_norm),
+        cmocka_unit_test(gates),    cmocka_unit_test(exponentials), cmocka_unit_test(softmax_parts),
+        cmocka_unit_test(add),      cmocka_unit_test(halves),       cmocka_unit_test(attention_of_odd_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,7 +8,8 @@ enum { ATTENTION_ROWS = 48 }; /* queries in a block: tokens times the heads that
 
 typedef struct attention_block {
     int64_t n_tokens, n_heads; /* n_tokens * n_heads <= ATTENTION_ROWS */
-    int64_t first_position, d_head;
+    int64_t first_position, d_head, window;
+    float cap;
     const float *q; /* token t, head h at q + t * ld + h * d_head */
     float *y;       /* likewise */
     int64_t ld;

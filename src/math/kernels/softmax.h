@@ -1,4 +1,4 @@
-/* softmax.h — the largest of a row and its exponentials, for the kernels that need them in line. */
+/* softmax.h — the largest of a row, its exponentials and a soft cap, for the kernels that need them in line. */
 #ifndef MATH_KERNELS_SOFTMAX_H
 #define MATH_KERNELS_SOFTMAX_H
 
@@ -22,6 +22,12 @@ static inline void exp_at(float *x, vec shift, vec *sum, int64_t j, int64_t n) {
     vec e = vec_exp(vec_sub(vec_load(x + j, n), shift));
     vec_store(x + j, n, e);
     *sum = vec_add(*sum, n == LANES ? e : vec_load(x + j, n));
+}
+
+/* x = cap tanh(x / cap) */
+static inline void row_soft_cap(float *x, float cap, int64_t count) {
+    vec factor = vec_set(cap), inverse = vec_set(1 / cap);
+    VEC_LOOP(count, vec_store(x + j, n, vec_mul(factor, vec_tanh(vec_mul(inverse, vec_load(x + j, n))))));
 }
 
 /* x = e^(x - shift), returns their sum. */

@@ -159,4 +159,9 @@ static inline vec vec_exp(vec x) {
     return vec_mul(vec_add(p, vec_set(1)), vec_low_bits_to_exponent(shifted));
 }
 
+/* tanh x to about 1e-7 of one, not of itself. */
+static inline vec vec_tanh(vec x) {
+    return vec_sub(vec_set(1), vec_div(vec_set(2), vec_add(vec_set(1), vec_exp(vec_add(x, x)))));
+}
+
 #endif

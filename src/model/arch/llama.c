@@ -1,25 +1,22 @@
-/* LLaMA (Touvron et al. 2023) and what is built like it: SmolLM 1 and 2, Mistral without its window, LLaMA 3.
+/* LLaMA (Touvron et al. 2023) and what is built like it: SmolLM 1 and 2, LLaMA 3, and in GGUF files Mistral.
  *   x += W_o attention(rope(W_q n), rope(W_k n), W_v n)   n = rms_norm(x), keys and values shared by groups of heads
  *   x += W_down (silu(W_gate n) * W_up n)                 n = rms_norm(x)
  */
 #include "model/arch.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 /* llama.cpp's converter reorders q and k for its rope; LLaMA 3's scaling comes as the tensor rope_freqs. */
 static err_code describe(const weights *w, model_spec *s, err *e) {
-    err_code rc = config_from_gguf(w, "llama", s, e);
-    if (rc != ERR_OK) return rc;
     int64_t experts = 0;
-    rc = weights_meta_int_or(w, "llama.expert_count", 0, &experts, e);
-    if (rc != ERR_OK) return rc;
+    err_code rc = ERR_OK;
+    TRY(config_read(w, "llama", s, e));
+    TRY(config_expect_activation(w, "silu", "silu", e));
+    TRY(weights_meta_int_or(w, "llama.expert_count", 0, &experts, e));
     if (experts)
         return err_set(e, ERR_UNSUPPORTED, "a mixture of %lld experts: only models with one MLP per block are known",
                        (long long)experts);
-    s->names = &gguf_names;
-    s->rope_pairs = true;
-    return ERR_OK;
+    s->rope_pairs = config_is_gguf(w);
+done:
+    return rc;
 }
 
 const arch arch_llama = {.name = "llama", .describe = describe};

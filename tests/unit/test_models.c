@@ -20,6 +20,7 @@ static const struct {
     {"qwen2", "model.safetensors"},
     {"qwen3", "model.safetensors"},
     {"qwen3", "model.gguf"},
+    {"gemma", "model.safetensors"},
     {"gemma2", "model.gguf"},
     {"gemma2_scalar", "model.safetensors"},
     {"gemma3", "model.gguf"},

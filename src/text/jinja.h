@@ -2,7 +2,7 @@
  *
  * Statements: for (with if and else, loop.*, break, continue), if/elif/else, set (names, attributes of a namespace); expressions
  * with literals, attributes, subscripts, slices, arithmetic, comparisons, and/or/not, in, is, inline if, filters, tests, and the
- * methods of strings and mappings that the tables of jinja_values.c list. White space as Hugging Face sets it: trim_blocks and
+ * methods of strings and mappings that the tables of jinja_calls.c list. White space as Hugging Face sets it: trim_blocks and
  * lstrip_blocks. Anything else is refused by its name, when it is reached: a template may mention tools it does not need.
  *
  * Templates come with model files and are hostile: a template reads the messages and writes text, nothing more; its size, depth,

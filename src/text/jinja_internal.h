@@ -1,5 +1,6 @@
 /* jinja_internal.h — what the parts of the template language share: nodes (jinja_parse.c makes them, jinja_run.c runs them) and
- * values (jinja_values.c). Everything lives in one arena until the template is done. */
+ * values (jinja_values.c; their texts: jinja_text.c; what is called by name: jinja_calls.c). Everything lives in one arena until
+ * the template is done. */
 #ifndef TEXT_JINJA_INTERNAL_H
 #define TEXT_JINJA_INTERNAL_H
 
@@ -139,9 +140,16 @@ typedef struct jinja_run {
 
 /* One more step; false when there have been too many, or an error. */
 bool jinja_step(jinja_run *r);
+bool jinja_charge(jinja_run *r, size_t bytes); /* work on long texts is many steps */
+
+/* Fails with a sentence; the value is none. */
+#define REFUSE(r, ...) (jinja_fail((r)->m, ERR_UNSUPPORTED, (r)->line, __VA_ARGS__), (value){VALUE_NONE, {0}})
+#define COUNT(rows)    (sizeof(rows) / sizeof *(rows))
 
 value value_text(jinja_run *r, const char *bytes, size_t n); /* borrowed bytes */
 value value_word(const char *text);
+value value_undefined(const char *name, size_t n);
+value value_keep_text(jinja_run *r, strbuf *s); /* a copy of what s holds; releases it */
 value value_integer(int64_t i);
 value value_boolean(bool b);
 value value_new_list(jinja_run *r, value_kind kind);
@@ -149,10 +157,31 @@ void value_add(jinja_run *r, value list, value item);
 void value_put(jinja_run *r, value dict, value key, value item); /* replaces */
 bool value_get(jinja_run *r, value dict, value key, value *out);
 
+static inline bool value_is_list(value v) {
+    return v.kind == VALUE_LIST || v.kind == VALUE_DICT || v.kind == VALUE_NAMESPACE;
+}
+static inline bool value_is_mapping(value v) { return v.kind == VALUE_DICT || v.kind == VALUE_NAMESPACE; }
+bool value_as_number(value v, int64_t *out); /* booleans too */
 bool value_is_true(value v);
 bool value_equal(jinja_run *r, value a, value b);
 const char *value_kind_name(value v);
 value value_to_text(jinja_run *r, value v); /* as it is printed */
+
+/* ---- texts: v is a VALUE_STRING ---- */
+
+typedef enum letter_case { CASE_LOWER, CASE_UPPER, CASE_CAPITALIZE } letter_case;
+
+int64_t value_count_chars(jinja_run *r, value v);
+size_t value_char_offset(value v, int64_t i);      /* of character i in bytes; the length when there are fewer */
+value value_part(value v, size_t from, size_t to); /* bytes [from, to) */
+value value_strip(jinja_run *r, value v, value set, bool left, bool right); /* set: characters, or white space if undefined */
+value value_change_case(jinja_run *r, value v, letter_case to);
+size_t value_find(jinja_run *r, value in, value what, size_t at); /* byte offset at or behind `at`, or SIZE_MAX */
+value value_split(jinja_run *r, value v, value separator);
+value value_replace(jinja_run *r, value v, value what, value with);
+void value_add_json(jinja_run *r, value v, int depth, strbuf *s);
+
+/* ---- calls ---- */
 
 /* Tables by name; what is not in them is refused by name. */
 value value_filter(jinja_run *r, const char *name, size_t n, value of, const arguments *a);

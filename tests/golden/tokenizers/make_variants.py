@@ -96,7 +96,6 @@ PIECES = {
     "llama": sentencepiece_model(model_type="bpe", vocab_size=460, byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, user_defined_symbols=["<mask>", "moon"]),
     "llama without prefix": sentencepiece_model(model_type="bpe", vocab_size=200, normalization_rule_name="identity", add_dummy_prefix=False, remove_extra_whitespaces=False),
     "t5": sentencepiece_model(model_type="unigram", vocab_size=150, normalization_rule_name="nmt_nfkc"),
-    "lowercase": sentencepiece_model(model_type="unigram", vocab_size=420, byte_fallback=True, normalization_rule_name="nfkc_cf"),
 }
 
 if __name__ == "__main__":
@@ -108,5 +107,5 @@ if __name__ == "__main__":
         sp = sentencepiece.SentencePieceProcessor(model_proto=model)
         cases.append({"name": name, "model": base64.b64encode(model).decode(), "cases": [{"text": t, "ids": sp.encode(t)} for t in TEXTS if "<s>" not in t and "<unk>" not in t]})
     out = Path(__file__).with_name("variants.json")
-    out.write_text("[\n" + ",\n".join(json.dumps(c, ensure_ascii=False) for c in cases) + "\n]\n")
+    out.write_text("[\n" + ",\n".join(json.dumps(c, ensure_ascii=False, separators=(",", ":")) for c in cases) + "\n]\n")
     print(len(cases), "tokenizers,", out.stat().st_size, "bytes")

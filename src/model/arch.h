@@ -90,8 +90,8 @@ err_code config_real_or(const weights *w, const char *architecture, config_key k
                         double *out, err *e);
 err_code config_bool_or(const weights *w, config_key key, bool fallback, bool *out, err *e);
 
-/* Gives LAYER_WINDOW to the layers that "layer_types" calls sliding, or, without it, to all but every period-th (to all when
- * period is 0). No window in the file: to none. */
+/* Gives LAYER_WINDOW to the layers of which the file says that they slide, or, where it does not say, to all but every period-th
+ * (to all when period is 0). No window in the file: to none. */
 err_code config_windows(const weights *w, const char *architecture, int64_t period, model_spec *s, err *e);
 
 /* ERR_UNSUPPORTED unless the activation the folder names is one of two. */

@@ -239,19 +239,40 @@ static bool text_is(const meta_value *v, const char *text) {
     return v->kind == META_STRING && v->string.len == strlen(text) && !memcmp(v->string.bytes, text, v->string.len);
 }
 
+/* Which layers slide, where the file says so for each: folders in words, GGUF files by true and false. NULL: it does not. */
+static err_code find_layer_types(const weights *w, const char *a, const model_spec *s, const meta_value **out, err *e) {
+    static const config_key key = {"attention.sliding_window_pattern", "layer_types"};
+    key_text k = find_key(w, a, key);
+    const meta_value *v = weights_meta(w, k.name);
+    *out = v && v->kind == META_ARRAY ? v : NULL;
+    if (!*out || v->array.count == s->cfg.n_layers) return ERR_OK;
+    return err_set(e, ERR_FORMAT, "%s: expected one for each of the %lld layers, got %lld", k.name,
+                   (long long)s->cfg.n_layers, (long long)v->array.count);
+}
+
+static err_code layer_slides(const meta_value *type, int64_t layer, bool *out, err *e) {
+    *out = type->kind == META_BOOL ? type->boolean : text_is(type, "sliding_attention");
+    if (*out || type->kind == META_BOOL || text_is(type, "full_attention")) return ERR_OK;
+    return err_set(e, ERR_UNSUPPORTED,
+                   "layer %lld is of a kind that is not known: expected sliding_attention or full_attention",
+                   (long long)layer);
+}
+
 err_code config_windows(const weights *w, const char *a, int64_t period, model_spec *s, err *e) {
     static const config_key key = {"attention.sliding_window", "sliding_window"};
-    const meta_value *types = weights_meta(w, "layer_types");
+    const meta_value *types;
+    int64_t none = 0;
+    err_code rc = ERR_OK;
     if (!has_key(w, a, key)) return ERR_OK;
-    err_code rc = read_size(w, a, key, CONTEXT_MAX, &s->window, e);
-    if (rc != ERR_OK) return rc;
-    if (types && (types->kind != META_ARRAY || types->array.count != s->cfg.n_layers))
-        return err_set(e, ERR_FORMAT, "layer_types: expected one for each of the %lld layers", (long long)s->cfg.n_layers);
+    TRY(weights_meta_int(w, find_key(w, a, key).name, &none, e));
+    if (none == 0) return ERR_OK; /* how GGUF files say that there is none */
+    TRY(config_size_or(w, a, key, 0, CONTEXT_MAX, &s->window, e));
+    TRY(find_layer_types(w, a, s, &types, e));
     for (int64_t i = 0; i < s->cfg.n_layers; i++) {
-        bool sliding = types ? text_is(types->array.items + i, "sliding_attention") : !period || (i + 1) % period != 0;
-        if (types && !sliding && !text_is(types->array.items + i, "full_attention"))
-            return err_set(e, ERR_UNSUPPORTED, "layer_types: layer %lld has a kind that is not known", (long long)i);
+        bool sliding = !period || (i + 1) % period != 0;
+        if (types) TRY(layer_slides(types->array.items + i, i, &sliding, e));
         if (sliding) s->layers[i] |= LAYER_WINDOW;
     }
-    return ERR_OK;
+done:
+    return rc;
 }

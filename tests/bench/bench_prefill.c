@@ -1,4 +1,4 @@
-/* How fast a model reads and writes: tokens per second of forward passes, each beside the machine's measured peak, then the
+/* How fast a model reads: tokens per second of forward passes, each beside the machine's measured peak, then the
  * parts of a pass timed alone, and our matrix product beside OpenBLAS's.
  *
  *   bench_prefill [MODEL [THREADS]]
@@ -60,7 +60,7 @@ typedef struct tokens {
     int32_t *seq, *pos;
 } tokens;
 
-static tokens make_tokens(const model_config *g, int64_t n, int64_t context, int64_t position) {
+static tokens make_tokens(const model_config *g, int64_t n, int64_t context) {
     tokens t;
     MUST(mem_new(&t.ids, (size_t)n, sizeof *t.ids, "bench", &e));
     MUST(mem_new(&t.seq, (size_t)n, sizeof *t.seq, "bench", &e));
@@ -68,7 +68,7 @@ static tokens make_tokens(const model_config *g, int64_t n, int64_t context, int
     for (int64_t i = 0; i < n; i++) {
         t.ids[i] = (uint32_t)(i * 7919 % g->n_vocab);
         t.seq[i] = (int32_t)(i / context);
-        t.pos[i] = (int32_t)(position + i % context);
+        t.pos[i] = (int32_t)(i % context);
     }
     t.b = (model_batch){.n_tokens = n, .tokens = t.ids, .seq = t.seq, .pos = t.pos};
     return t;
@@ -78,7 +78,7 @@ static void free_tokens(tokens *t) { free(t->ids), free(t->seq), free(t->pos); }
 
 static void prefill_row(model *m, int64_t context, bool whole) {
     const model_config *g = model_config_of(m);
-    tokens t = make_tokens(g, BATCH, context, 0);
+    tokens t = make_tokens(g, BATCH, context);
     float *hidden = random_floats(BATCH * g->d_model);
     model_hook hook = {.at = {.layer = CAPTURE_LAYER, .kind = HOOK_RESID_POST}, .fn = look};
     int64_t layers = whole ? g->n_layers : CAPTURE_LAYER + 1;
@@ -88,38 +88,6 @@ static void prefill_row(model *m, int64_t context, bool whole) {
     printf("| %s | %lld | %.0f | %.1f | %.0f %% |\n", whole ? "all blocks" : "to block 16", (long long)context,
            BATCH / seconds, flops * BATCH / seconds / 1e9, 100 * flops * BATCH / seconds / peak);
     free(hidden), free_tokens(&t);
-}
-
-/* Forward passes and logits of one more token for each of n sequences, `position` tokens in. */
-static void generation_row(model *m, int64_t n, int64_t position) {
-    enum { STEPS = 8 };
-    const model_config *g = model_config_of(m);
-    float *hidden = random_floats(n * g->d_model), *logits = random_floats(n * g->n_vocab);
-    kvcache *kv;
-    MUST(kvcache_new(m, n, position + STEPS, &kv, &e));
-    for (int64_t s = 0; s < n; s++) {
-        tokens prompt = make_tokens(g, position, position, 0);
-        for (int64_t i = 0; i < position; i++) prompt.seq[i] = (int32_t)s;
-        MUST(model_forward(&c, m, &prompt.b, kv, NULL, 0, NULL, &e));
-        free_tokens(&prompt);
-    }
-    double best = INFINITY;
-    for (int repeat = 0; repeat < REPEATS; repeat++) {
-        double start = seconds_now();
-        for (int64_t step = 0; step < STEPS; step++) {
-            tokens t = make_tokens(g, n, 1, position + step);
-            MUST(model_forward(&c, m, &t.b, kv, NULL, 0, hidden, &e));
-            MUST(model_logits(&c, m, hidden, n, logits, &e));
-            free_tokens(&t);
-        }
-        best = fmin(best, (seconds_now() - start) / STEPS);
-        for (int64_t s = 0; s < n; s++) kvcache_truncate(kv, (int32_t)s, position);
-    }
-    double flops = (double)g->n_layers * (matrix_flops(g) + attention_flops(g, (double)position)) +
-                   2 * (double)g->d_model * (double)g->n_vocab;
-    printf("| %lld | %lld | %.0f | %.1f | %.0f %% |\n", (long long)n, (long long)position, (double)n / best,
-           flops * (double)n / best / 1e9, 100 * flops * (double)n / best / peak_f32(&c));
-    kvcache_free(kv), free(hidden), free(logits);
 }
 
 /* ---- parts ---- */
@@ -181,15 +149,23 @@ static void parts(const model_config *g) {
     double products = time_gemm(BATCH, d_q, d, false) + 2 * time_gemm(BATCH, d_kv, d, false) +
                       time_gemm(BATCH, d, d_q, false) + 2 * time_gemm(BATCH, g->d_ff, d, false) +
                       time_gemm(BATCH, d, g->d_ff, false);
-    double rows = time_rows(g), near = time_attention(g, 256), far = time_attention(g, 2048);
-    printf("\nOne block, %d tokens, parts timed alone (ms)\n\n| part | ms | GFLOP/s | of peak |\n|---|---|---|---|\n", BATCH);
-    double peak = peak_f32(&c), flops = matrix_flops(g) * BATCH;
-    printf("| products | %.1f | %.1f | %.0f %% |\n", products * 1e3, flops / products / 1e9, 100 * flops / products / peak);
-    flops = attention_flops(g, 128.5) * BATCH;
-    printf("| attention, context 256 | %.1f | %.1f | %.0f %% |\n", near * 1e3, flops / near / 1e9, 100 * flops / near / peak);
-    flops = attention_flops(g, 1024.5) * BATCH;
-    printf("| attention, context 2048 | %.1f | %.1f | %.0f %% |\n", far * 1e3, flops / far / 1e9, 100 * flops / far / peak);
-    printf("| norms, rope, activation, sums | %.1f | | |\n", rows * 1e3);
+    const struct {
+        const char *name;
+        double near, far, flops_near, flops_far; /* seconds and operations at context 256 and 2048 */
+    } rows[] = {
+        {"products", products, products, matrix_flops(g), matrix_flops(g)},
+        {"attention", time_attention(g, 256), time_attention(g, 2048), attention_flops(g, 128.5), attention_flops(g, 1024.5)},
+        {"norms, rope, activation, sums", time_rows(g), time_rows(g), 0, 0},
+    };
+    double peak = peak_f32(&c) / BATCH, near = 0, far = 0;
+    for (int i = 0; i < 3; i++) near += rows[i].near, far += rows[i].far;
+    printf("\nA block of %d tokens, parts timed alone, at context 256 and 2048\n\n"
+           "| part | ms | of peak | share | ms | of peak | share |\n|---|---|---|---|---|---|---|\n",
+           BATCH);
+    for (int i = 0; i < 3; i++)
+        printf("| %s | %.1f | %.0f %% | %.0f %% | %.1f | %.0f %% | %.0f %% |\n", rows[i].name, rows[i].near * 1e3,
+               100 * rows[i].flops_near / rows[i].near / peak, 100 * rows[i].near / near, rows[i].far * 1e3,
+               100 * rows[i].flops_far / rows[i].far / peak, 100 * rows[i].far / far);
 }
 
 static void products(void) {
@@ -221,10 +197,6 @@ int main(int argc, char **argv) {
            cpu_level_name(c.cpu), seconds_now() - start, peak_f32(&c) / 1e9, peak_read(&c) / 1e9);
     printf("Prefill, %d tokens a pass\n\n| depth | context | tokens/s | GFLOP/s | of peak |\n|---|---|---|---|---|\n", BATCH);
     for (int whole = 0; whole < 2; whole++) prefill_row(m, 256, whole), prefill_row(m, 2048, whole);
-    printf("\nGeneration, forward and logits\n\n| sequences | position | tokens/s | GFLOP/s | of peak "
-           "|\n|---|---|---|---|---|\n");
-    static const int64_t sequences[] = {1, 4, 16, 32, 64};
-    for (int i = 0; i < 5; i++) generation_row(m, sequences[i], 128);
     parts(model_config_of(m));
     products();
     model_close(m);

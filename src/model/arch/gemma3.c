@@ -30,9 +30,8 @@ static err_code describe(const weights *w, model_spec *s, err *e) {
     s->names.mlp_post_norm = gguf ? "blk.%d.post_ffw_norm" : "model.layers.%d.post_feedforward_layernorm";
     TRY(config_real_or(w, "gemma3", (config_key){"", "query_pre_attn_scalar"}, default_scalar(w, &s->cfg), 1e-6, &scalar, e));
     s->attention_scale = 1 / sqrt(scalar);
-    TRY(config_size_or(w, "gemma3",
-                       (config_key){"attention.sliding_window_pattern", "sliding_window_pattern|_sliding_window_pattern"}, 6,
-                       LAYERS_MAX, &period, e));
+    TRY(config_size_or(w, "gemma3", (config_key){"", "sliding_window_pattern|_sliding_window_pattern"}, 6, LAYERS_MAX,
+                       &period, e));
     TRY(config_windows(w, "gemma3", period, s, e));
     s->local_rope = (rope_spec){.stretch = 1};
     TRY(config_real_or(w, "gemma3", local_base, 10000, 1, &s->local_rope.base, e));

@@ -21,7 +21,7 @@ static const option options[] = {
     {"tokens", OPT_INT, "40", "N", "longest continuation", 1, 100000, false, false},
     {"samples", OPT_INT, "1", "N", "continuations of each prompt", 1, 10000, false, false},
     SAMPLING_OPTIONS("1.1"),
-    {"batch", OPT_INT, "64", "N", "texts generated together", 1, 4096, false, false},
+    {"max-batch", OPT_INT, "64", "N", "texts written together; they do not depend on it", 1, 4096, false, false},
     {"words", OPT_STRING, NULL, "W,..", "count texts that mention one: capitals match as written, small words as beginnings",
      0, 0, false, false},
     {"baselines", OPT_FLAG, NULL, NULL,
@@ -58,7 +58,7 @@ static steer_opts read_how(const parsed_options *o, const word_list *words) {
     how.sample = sampling_read(o);
     how.n_tokens = opt_int(o, "tokens");
     how.n_samples = opt_int(o, "samples");
-    how.max_batch = opt_int(o, "batch");
+    how.max_batch = opt_int(o, "max-batch");
     how.words = words->n ? words : NULL;
     return how;
 }

@@ -19,8 +19,14 @@ void blas_gemm_nt(const ctx *c, int64_t m, int64_t n, int64_t k, const float *x,
 void blas_gemm_nn(const ctx *c, int64_t m, int64_t n, int64_t k, const float *x, int64_t ldx, const float *w, int64_t ldw,
                   float beta, float *y, int64_t ldy);
 
-/* As blas_gemm_nt on the calling thread, for use inside a parallel region. */
+/* y = x^T w + beta y:  x [k, m], w [k, n], y [m, n] */
+void blas_gemm_tn(const ctx *c, int64_t m, int64_t n, int64_t k, const float *x, int64_t ldx, const float *w, int64_t ldw,
+                  float beta, float *y, int64_t ldy);
+
+/* The same on the calling thread, for use inside a parallel region. */
 void blas_gemm_nt_serial(int64_t m, int64_t n, int64_t k, const float *x, int64_t ldx, const float *w, int64_t ldw,
+                         float beta, float *y, int64_t ldy);
+void blas_gemm_nn_serial(int64_t m, int64_t n, int64_t k, const float *x, int64_t ldx, const float *w, int64_t ldw,
                          float beta, float *y, int64_t ldy);
 
 #endif

@@ -15,9 +15,10 @@ enum { SPARSE_SLACK = 16 };
 /* One step of Adam (Kingma and Ba 2015, algorithm 1) with its bias corrections worked out. */
 typedef struct adam_step {
     float beta1, beta2;
-    float rate;      /* lr / (1 - beta1^t) */
-    float inverse_v; /* 1 / sqrt(1 - beta2^t) */
-    float eps;       /* outside the root */
+    float share1, share2; /* 1 - beta, before beta is rounded: 1 - 0.999f would be 0.00100005 */
+    float rate;           /* lr / (1 - beta1^t) */
+    float inverse_v;      /* 1 / sqrt(1 - beta2^t) */
+    float eps;            /* outside the root */
 } adam_step;
 
 /* A latent's share of the batch: the rows that it fired on. */
@@ -26,6 +27,13 @@ typedef struct latent_rows {
     const float *values;  /* [n] f */
     int64_t n;
 } latent_rows;
+
+/* How a term of the loss weighs what a latent did. */
+typedef struct latent_weights {
+    float scale;  /* the term's gradient at the reconstruction is scale * e */
+    float offset; /* what the term asks of f itself */
+    float gain;   /* d f / d (x . w_enc) */
+} latent_weights;
 
 typedef struct sparse_kernels {
     /* Appends (score + bias, first + j) of every j with score[j] + bias[j] > floor, in order of j; returns how many.
@@ -45,11 +53,12 @@ typedef struct sparse_kernels {
     void (*add_rows)(float *restrict y, int64_t d, const float *restrict rows, const uint32_t *restrict indices,
                      const float *restrict values, int64_t n);
 
-    /* The gradient of one latent, f = pre = x . w_enc + b, of a loss whose gradient at the reconstruction is scale * e:
-     *   g_dec += scale sum_r f_r e_r,   p_r = scale <e_r, w_dec>,   g_enc += sum_r p_r x_r,   returns sum_r p_r
-     * x, e [.., d] indexed by l->rows. */
-    float (*latent_gradient)(const latent_rows *l, float scale, const float *restrict x, const float *restrict e, int64_t d,
-                             const float *restrict w_dec, float *restrict g_enc, float *restrict g_dec);
+    /* The gradient of one latent in one term, on the rows it fired on:
+     *   p_r = scale <e_r, w_dec> + offset,   g_dec += scale sum_r f_r e_r,   g_enc += gain sum_r p_r x_r,   returns sum_r p_r
+     * x [.., d_in], e [.., d_out] indexed by l->rows. g_dec NULL: not wanted. */
+    float (*latent_gradient)(const latent_rows *l, const latent_weights *w, const float *restrict x, int64_t d_in,
+                             const float *restrict e, int64_t d_out, const float *restrict w_dec, float *restrict g_enc,
+                             float *restrict g_dec);
 
     /* g -= <g, u> u with u = w / ||w|| */
     void (*project_out)(float *restrict g, const float *restrict w, int64_t d);
@@ -57,7 +66,7 @@ typedef struct sparse_kernels {
     /* w /= ||w||, unless that is 0 */
     void (*normalize)(float *w, int64_t d);
 
-    /* m = beta1 m + (1 - beta1) s g;  v = beta2 v + (1 - beta2) (s g)^2;  w -= rate m / (sqrt(v) inverse_v + eps) */
+    /* m = beta1 m + share1 s g;  v = beta2 v + share2 (s g)^2;  w -= rate m / (sqrt(v) inverse_v + eps) */
     void (*adam)(const adam_step *a, float s, const float *restrict g, float *restrict w, float *restrict m,
                  float *restrict v, int64_t d);
 

@@ -103,14 +103,16 @@ static void add_rows_and_gradient(void **state) {
     for (int i = 0; i < N_ROWS; i++) rows[i] = (uint32_t)((i * 5 + 2) % N_ROWS);
     EACH_LEVEL(k) for (int s = 0; s < N_SIZES; s++) for (int n = 0; n <= 9; n++) {
         int64_t d = sizes[s];
-        float y[SIZE_MAX_ + 1], g_enc[SIZE_MAX_ + 1], g_dec[SIZE_MAX_ + 1], scale = -0.37f;
+        float y[SIZE_MAX_ + 1], g_enc[SIZE_MAX_ + 1], g_dec[SIZE_MAX_ + 1];
+        const latent_weights weights = {.scale = -0.37f, .offset = 0.21f, .gain = 1.3f};
         for (int64_t j = 0; j <= d; j++) y[j] = g_enc[j] = g_dec[j] = j == d ? MARK : 0.5f;
         const latent_rows l = {rows, f, n};
         k->add_rows(y, d, x, rows, f, n);
-        float g_bias = k->latent_gradient(&l, scale, x, err_rows, d, w, g_enc, g_dec);
+        float g_bias = k->latent_gradient(&l, &weights, x, d, err_rows, d, w, g_enc, g_dec);
         double p[N_ROWS] = {0}, bias = 0;
         for (int i = 0; i < n; i++) {
-            for (int64_t j = 0; j < d; j++) p[i] += (double)scale * err_rows[rows[i] * d + j] * w[j];
+            for (int64_t j = 0; j < d; j++) p[i] += (double)weights.scale * err_rows[rows[i] * d + j] * w[j];
+            p[i] += (double)weights.offset;
             bias += p[i];
         }
         assert_near(g_bias, bias, 2e-4);
@@ -118,8 +120,8 @@ static void add_rows_and_gradient(void **state) {
             double sum = 0.5, enc = 0.5, dec = 0.5;
             for (int i = 0; i < n; i++) {
                 sum += (double)f[i] * x[rows[i] * d + j];
-                enc += p[i] * x[rows[i] * d + j];
-                dec += (double)scale * f[i] * err_rows[rows[i] * d + j];
+                enc += (double)weights.gain * p[i] * x[rows[i] * d + j];
+                dec += (double)weights.scale * f[i] * err_rows[rows[i] * d + j];
             }
             assert_near(y[j], sum, 1e-5);
             assert_near(g_enc[j], enc, 5e-4);
@@ -165,8 +167,13 @@ static void adam(void **state) {
         w[d] = m[d] = v[d] = MARK;
         for (int t = 1; t <= 5; t++) {
             float *g = normals(d, (uint64_t)(20 + t));
-            adam_step a = {(float)beta1, (float)beta2, (float)(lr / (1 - pow(beta1, t))),
-                           (float)(1 / sqrt(1 - pow(beta2, t))), (float)eps};
+            adam_step a = {.beta1 = (float)beta1,
+                           .beta2 = (float)beta2,
+                           .share1 = (float)(1 - beta1),
+                           .share2 = (float)(1 - beta2),
+                           .rate = (float)(lr / (1 - pow(beta1, t))),
+                           .inverse_v = (float)(1 / sqrt(1 - pow(beta2, t))),
+                           .eps = (float)eps};
             k->adam(&a, 0.5f, g, w, m, v, d);
             for (int64_t j = 0; j < d; j++) {
                 double x = 0.5 * g[j];
@@ -176,7 +183,7 @@ static void adam(void **state) {
             }
             free(g);
         }
-        for (int64_t j = 0; j < d; j++) assert_near(w[j], wr[j], 1e-5);
+        for (int64_t j = 0; j < d; j++) assert_near(w[j], wr[j], 1e-6);
         assert_true(w[d] == MARK && m[d] == MARK && v[d] == MARK);
         free(w);
     }

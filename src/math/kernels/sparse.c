@@ -169,24 +169,26 @@ static void KERNEL(add_rows)(float *restrict y, int64_t d, const float *restrict
     }
 }
 
-static float KERNEL(latent_gradient)(const latent_rows *l, float scale, const float *restrict x, const float *restrict e,
-                                     int64_t d, const float *restrict w_dec, float *restrict g_enc, float *restrict g_dec) {
+static float KERNEL(latent_gradient)(const latent_rows *l, const latent_weights *w, const float *restrict x, int64_t d_in,
+                                     const float *restrict e, int64_t d_out, const float *restrict w_dec,
+                                     float *restrict g_enc, float *restrict g_dec) {
     const float *er[4], *e_next[4], *xr[4];
     float f[4], p[4], g_bias = 0;
-    if (l->n) four_rows(e, d, l->rows, l->n, 0, e_next);
+    if (l->n) four_rows(e, d_out, l->rows, l->n, 0, e_next);
     for (int64_t i = 0; i < l->n; i += 4) {
         memcpy(er, e_next, sizeof er);
-        four_rows(x, d, l->rows, l->n, i, xr);
-        four_rows(e, d, l->rows, l->n, i + 4, e_next);
+        four_rows(x, d_in, l->rows, l->n, i, xr);
+        four_rows(e, d_out, l->rows, l->n, i + 4, e_next);
         four_values(l->values, l->n, i, f);
-        dot_four(p, w_dec, d, er, xr); /* the rows of x come in while those of e are worked on */
+        dot_four(p, w_dec, d_out, er, xr); /* the rows of x come in while those of e are worked on */
         for (int q = 0; q < 4; q++) {
-            p[q] = i + q < l->n ? p[q] * scale : 0;
-            f[q] *= scale;
+            p[q] = i + q < l->n ? p[q] * w->scale + w->offset : 0;
+            f[q] *= w->scale;
             g_bias += p[q];
+            p[q] *= w->gain;
         }
-        add_four(g_dec, d, er, f, xr);
-        add_four(g_enc, d, xr, p, e_next);
+        if (g_dec) add_four(g_dec, d_out, er, f, xr);
+        add_four(g_enc, d_in, xr, p, e_next);
     }
     return g_bias;
 }
@@ -235,8 +237,8 @@ static void KERNEL(adam)(const adam_step *a, float scale, const float *restrict 
     const adam_lanes lanes = {.scale = vec_set(scale),
                               .beta1 = vec_set(a->beta1),
                               .beta2 = vec_set(a->beta2),
-                              .share1 = vec_set(1 - a->beta1),
-                              .share2 = vec_set(1 - a->beta2),
+                              .share1 = vec_set(a->share1),
+                              .share2 = vec_set(a->share2),
                               .rate = vec_set(a->rate),
                               .inverse_v = vec_set(a->inverse_v),
                               .eps = vec_set(a->eps)};

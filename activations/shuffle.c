@@ -31,11 +31,20 @@ typedef struct part {
     int64_t n_rows;
 } part;
 
-typedef struct shuffled {
-    source base;
+/* One dataset of the file; with a target there are two, of the same rows in the same order. */
+typedef struct column {
     matrix *m;
     int64_t d;
     const dtype *type;
+    void *pool; /* [pool_blocks * BLOCK_ROWS, d] as stored */
+} column;
+
+static size_t row_bytes(const column *k) { return (size_t)k->d * k->type->bytes; }
+
+typedef struct shuffled {
+    source base;
+    column columns[2]; /* rows, targets */
+    int n_columns;
     uint64_t seed;
     part train, held_out;
 
@@ -43,8 +52,7 @@ typedef struct shuffled {
     uint64_t *blocks; /* [n_blocks] in the order of `epoch` */
     int64_t epoch;    /* of blocks, -1: none yet */
 
-    void *pool;                   /* [pool_blocks * BLOCK_ROWS, d] as stored */
-    int64_t pool_rows;            /* in it */
+    int64_t pool_rows;            /* in the pools */
     int64_t loaded_epoch, loaded; /* which pool that is, -1: none */
     uint64_t *order;              /* [pool_rows] rows of the pool in the order of the stream */
     int64_t order_epoch, order_pool;
@@ -76,13 +84,13 @@ static size_t part_find(const part *p, int64_t r) {
 }
 
 /* Rows first .. first+n-1 of the part, as stored. */
-static err_code part_read(const shuffled *s, const part *p, const ctx *c, int64_t first, int64_t n, void *x, err *e) {
+static err_code part_read(const column *k, const part *p, const ctx *c, int64_t first, int64_t n, void *x, err *e) {
     err_code rc = ERR_OK;
     char *to = x;
     for (size_t i = part_find(p, first); n > 0 && !rc; i++) {
         int64_t m = p->runs[i + 1].first - first < n ? p->runs[i + 1].first - first : n;
-        rc = matrix_read_stored(s->m, c, p->runs[i].at + (first - p->runs[i].first), m, to, e);
-        to += (size_t)m * (size_t)s->d * s->type->bytes;
+        rc = matrix_read_stored(k->m, c, p->runs[i].at + (first - p->runs[i].first), m, to, e);
+        to += (size_t)m * row_bytes(k);
         first += m, n -= m;
     }
     return rc;
@@ -205,7 +213,8 @@ static err_code load_pool(shuffled *s, const ctx *c, int64_t pool, err *e) {
         do n += block_rows(s, s->blocks[i++]);
         while (i < end && s->blocks[i] == s->blocks[i - 1] + 1 && n < READ_ROWS);
         TRY(ctx_check_cancel(c, e));
-        TRY(part_read(s, &s->train, c, first, n, (char *)s->pool + (size_t)(s->pool_rows * s->d) * s->type->bytes, e));
+        for (const column *k = s->columns; k < s->columns + s->n_columns; k++)
+            TRY(part_read(k, &s->train, c, first, n, (char *)k->pool + (size_t)s->pool_rows * row_bytes(k), e));
         s->pool_rows += n;
     }
     s->loaded = pool;
@@ -242,7 +251,7 @@ static int64_t pool_at(const shuffled *s, int64_t p, int64_t *begin) {
     return pool;
 }
 
-static err_code read_stream(source *base, const ctx *c, int64_t first, int64_t n, float *x, err *e) {
+static err_code read_stream(source *base, const ctx *c, int64_t first, int64_t n, float *x, float *y, err *e) {
     shuffled *s = (shuffled *)base;
     err_code rc = ERR_OK;
     while (n > 0) {
@@ -253,36 +262,47 @@ static err_code read_stream(source *base, const ctx *c, int64_t first, int64_t n
         TRY(load_pool(s, c, pool, e));
         order_rows(s, epoch, pool);
         int64_t m = s->pool_rows - (p - begin) < n ? s->pool_rows - (p - begin) : n;
-        dtype_to_f32(c, s->type, s->pool, s->order + (p - begin), m, s->d, x);
-        first += m, n -= m, x += m * s->d;
+        const column *in = &s->columns[0], *out = &s->columns[1];
+        dtype_to_f32(c, in->type, in->pool, s->order + (p - begin), m, in->d, x);
+        if (y) dtype_to_f32(c, out->type, out->pool, s->order + (p - begin), m, out->d, y);
+        first += m, n -= m, x += m * in->d;
+        if (y) y += m * out->d;
     }
 done:
     return rc;
 }
 
-static err_code read_held_out(source *base, const ctx *c, int64_t first, int64_t n, float *x, err *e) {
-    const shuffled *s = (const shuffled *)base;
+static err_code read_held_out_column(const shuffled *s, const column *k, const ctx *c, int64_t first, int64_t n, float *x,
+                                     err *e) {
     void *stored = NULL;
     err_code rc;
     int64_t step = n < READ_ROWS ? n : READ_ROWS;
-    TRY(mem_new(&stored, (size_t)step, (size_t)s->d * s->type->bytes, "rows", e));
+    TRY(mem_new(&stored, (size_t)step, row_bytes(k), "rows", e));
     for (int64_t at = 0; at < n; at += step) {
         int64_t m = n - at < step ? n - at : step;
-        TRY(part_read(s, &s->held_out, c, first + at, m, stored, e));
-        dtype_to_f32(c, s->type, stored, NULL, m, s->d, x + at * s->d);
+        TRY(part_read(k, &s->held_out, c, first + at, m, stored, e));
+        dtype_to_f32(c, k->type, stored, NULL, m, k->d, x + at * k->d);
     }
 done:
     free(stored);
     return rc;
 }
 
+static err_code read_held_out(source *base, const ctx *c, int64_t first, int64_t n, float *x, float *y, err *e) {
+    const shuffled *s = (const shuffled *)base;
+    err_code rc = read_held_out_column(s, &s->columns[0], c, first, n, x, e);
+    return rc || !y ? rc : read_held_out_column(s, &s->columns[1], c, first, n, y, e);
+}
+
 static void close_shuffled(source *base) {
     shuffled *s = (shuffled *)base;
-    matrix_close(s->m);
+    for (int i = 0; i < 2; i++) {
+        matrix_close(s->columns[i].m);
+        free(s->columns[i].pool);
+    }
     free(s->train.runs);
     free(s->held_out.runs);
     free(s->blocks);
-    free(s->pool);
     free(s->order);
     free(s);
 }
@@ -298,13 +318,31 @@ static void keep(char *out, size_t size, const char *text) {
     out[n] = '\0';
 }
 
+/* Rows of the hook that are too long are left out of all columns. */
+static err_code add_long(const ctx *c, store *f, int hook, pieces *p, err *e) {
+    const store_info *info = store_info_of(f);
+    uint8_t *is_long = NULL;
+    int64_t n_long;
+    err_code rc;
+    if (!p->is_long) TRY(mem_new0(&p->is_long, (size_t)info->n_rows, 1, "rows", e));
+    TRY(mem_new(&is_long, (size_t)info->n_rows, 1, "rows", e));
+    TRY(store_read_long(f, hook, is_long, &n_long, e));
+    for (int64_t r = 0; r < info->n_rows; r++) p->is_long[r] |= is_long[r];
+    if (n_long)
+        ctx_log(c, LOG_NOTE,
+                "%s: %" PRId64 " of %" PRId64 " rows are left out, longer than %d times the median (attention sinks)",
+                info->hooks[hook].name, n_long, info->n_rows, STORE_LONG);
+done:
+    free(is_long);
+    return rc;
+}
+
 /* The hook of an activation file: complete, its documents as pieces, its name and model. */
 static err_code describe_store(shuffled *s, const ctx *c, store *f, const char *path, const char *hook_name, pieces *p,
                                err *e) {
     const store_info *info = store_info_of(f);
     token_corpus k = {0};
     uint64_t *row_token = NULL;
-    int64_t n_long;
     err_code rc = ERR_OK;
     int i = store_find_hook(f, hook_name, e);
     if (i < 0) return err_prefix(e, ERR_MISMATCH, "%s", path);
@@ -313,16 +351,12 @@ static err_code describe_store(shuffled *s, const ctx *c, store *f, const char *
         return err_set(e, ERR_FORMAT,
                        "%s: %s is captured up to row %" PRId64 " of %" PRId64 "; the same sae capture command finishes it",
                        path, h->name, h->rows_done, info->n_rows);
+    TRY(add_long(c, f, i, p, e));
+    if (p->n) goto done; /* of the rows themselves; this hook is the target */
     TRY(store_read_corpus(f, &k, e));
     TRY(mem_new(&row_token, (size_t)info->n_rows, sizeof *row_token, "rows", e));
     TRY(store_read_row_token(f, row_token, e));
     TRY(pieces_of_texts(&k, row_token, info->n_rows, p, e));
-    TRY(mem_new(&p->is_long, (size_t)info->n_rows, 1, "rows", e));
-    TRY(store_read_long(f, i, p->is_long, &n_long, e));
-    if (n_long)
-        ctx_log(c, LOG_NOTE,
-                "%s: %" PRId64 " of %" PRId64 " rows are left out, longer than %d times the median (attention sinks)",
-                h->name, n_long, info->n_rows, STORE_LONG);
     if (isfinite(h->max_norm)) s->base.max_norm = h->max_norm;
     keep(s->base.hook_name, sizeof s->base.hook_name, h->name);
     keep(s->base.model_name, sizeof s->base.model_name, info->model_name);
@@ -345,8 +379,9 @@ static err_code hook_of(const char *dataset, char **out, err *e) {
     return *out ? ERR_OK : err_nomem(e, "the name of a hook", n);
 }
 
-static err_code find_pieces(shuffled *s, const ctx *c, const char *path, pieces *p, err *e) {
-    const matrix_info *info = matrix_info_of(s->m);
+/* Of one column; the pieces are those of the first. */
+static err_code find_pieces(shuffled *s, const column *k, const ctx *c, const char *path, pieces *p, err *e) {
+    const matrix_info *info = matrix_info_of(k->m);
     char *hook = NULL;
     store *f = NULL;
     err_code rc;
@@ -354,7 +389,8 @@ static err_code find_pieces(shuffled *s, const ctx *c, const char *path, pieces 
     if (hook[0]) {
         TRY(store_open(path, &f, e));
         TRY(describe_store(s, c, f, path, hook, p, e));
-    } else {
+        if (k == &s->columns[1]) keep(s->base.hook_out, sizeof s->base.hook_out, hook);
+    } else if (!p->n) {
         TRY(pieces_of_blocks(info->n_rows, p, e));
     }
 done:
@@ -364,8 +400,8 @@ done:
 }
 
 static err_code plan_pools(shuffled *s, err *e) {
-    size_t row_bytes = (size_t)s->d * s->type->bytes;
-    int64_t affordable = (int64_t)(POOL_BYTES / row_bytes);
+    const column *in = &s->columns[0], *out = &s->columns[1];
+    int64_t affordable = (int64_t)(POOL_BYTES / (row_bytes(in) + (s->n_columns > 1 ? row_bytes(out) : 0)));
     if (affordable > POOL_ROWS_MAX) affordable = POOL_ROWS_MAX;
     s->n_blocks = (s->train.n_rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
     s->pool_blocks = affordable / BLOCK_ROWS > 0 ? affordable / BLOCK_ROWS : 1;
@@ -374,32 +410,57 @@ static err_code plan_pools(shuffled *s, err *e) {
     size_t rows = (size_t)(s->n_pools == 1 ? s->train.n_rows : s->pool_blocks * BLOCK_ROWS);
     s->epoch = s->loaded = s->loaded_epoch = s->order_epoch = s->order_pool = -1;
     err_code rc = mem_new(&s->blocks, (size_t)s->n_blocks, sizeof *s->blocks, "the order of blocks", e);
-    if (!rc) rc = mem_new(&s->pool, rows, row_bytes, "rows", e);
+    for (column *k = s->columns; !rc && k < s->columns + s->n_columns; k++)
+        rc = mem_new(&k->pool, rows, row_bytes(k), "rows", e);
     if (!rc) rc = mem_new(&s->order, rows, sizeof *s->order, "the order of rows", e);
     return rc;
 }
 
-/* Hashes the shape, rows sampled over the whole file, and all that the order depends on. */
-static err_code identify(shuffled *s, const ctx *c, err *e) {
-    const matrix_info *info = matrix_info_of(s->m);
-    size_t row_bytes = (size_t)s->d * s->type->bytes;
-    strbuf all = STRBUF_INIT;
+/* The shape of a column, and rows sampled over the whole file. */
+static err_code identify_column(const shuffled *s, const column *k, const ctx *c, strbuf *all, err *e) {
+    const matrix_info *info = matrix_info_of(k->m);
+    int64_t n = info->n_rows < SAMPLED_ROWS ? info->n_rows : SAMPLED_ROWS;
     void *row = NULL;
     err_code rc;
-    int64_t n = info->n_rows < SAMPLED_ROWS ? info->n_rows : SAMPLED_ROWS;
-    TRY(mem_new(&row, 1, row_bytes, "a row", e));
-    strbuf_addf(&all, "rows %" PRId64 " of %" PRId64 " %s, seed %" PRIu64 ", pools of %" PRId64 " blocks of %d", info->n_rows,
-                s->d, s->type->name, s->seed, s->pool_blocks, BLOCK_ROWS);
-    strbuf_add(&all, s->train.runs, s->train.n_runs * sizeof *s->train.runs);
+    TRY(mem_new(&row, 1, row_bytes(k), "a row", e));
+    strbuf_addf(all, "rows %" PRId64 " of %" PRId64 " %s, seed %" PRIu64 ", pools of %" PRId64 " blocks of %d", info->n_rows,
+                k->d, k->type->name, s->seed, s->pool_blocks, BLOCK_ROWS);
+    strbuf_add(all, s->train.runs, s->train.n_runs * sizeof *s->train.runs);
     for (int64_t i = 0; i < n; i++) {
-        TRY(matrix_read_stored(s->m, c, n > 1 ? i * ((info->n_rows - 1) / (n - 1)) : 0, 1, row, e));
-        strbuf_add(&all, row, row_bytes);
+        TRY(matrix_read_stored(k->m, c, n > 1 ? i * ((info->n_rows - 1) / (n - 1)) : 0, 1, row, e));
+        strbuf_add(all, row, row_bytes(k));
     }
+done:
+    free(row);
+    return rc;
+}
+
+/* Hashes the content and all that the order depends on. */
+static err_code identify(shuffled *s, const ctx *c, err *e) {
+    strbuf all = STRBUF_INIT;
+    err_code rc = ERR_OK;
+    for (const column *k = s->columns; k < s->columns + s->n_columns; k++) TRY(identify_column(s, k, c, &all, e));
     TRY(strbuf_check(&all, e));
     bytes_sha256(all.data, all.len, s->base.id);
 done:
-    free(row);
     strbuf_release(&all);
+    return rc;
+}
+
+static err_code open_columns(shuffled *s, const char *path, const source_opts *o, err *e) {
+    const char *const datasets[] = {o->dataset, o->target};
+    err_code rc = ERR_OK;
+    for (s->n_columns = 0; s->n_columns < (o->target ? 2 : 1); s->n_columns++) {
+        column *k = &s->columns[s->n_columns];
+        TRY(matrix_open(path, datasets[s->n_columns], &k->m, e));
+        k->d = matrix_info_of(k->m)->d;
+        k->type = matrix_info_of(k->m)->type;
+    }
+    int64_t n = matrix_info_of(s->columns[0].m)->n_rows;
+    if (o->target && matrix_info_of(s->columns[1].m)->n_rows != n)
+        rc = err_set(e, ERR_MISMATCH, "%s: %s has %" PRId64 " rows, its target %s %" PRId64, path,
+                     matrix_info_of(s->columns[0].m)->dataset, n, o->target, matrix_info_of(s->columns[1].m)->n_rows);
+done:
     return rc;
 }
 
@@ -413,16 +474,15 @@ err_code source_open_hdf5(const ctx *c, const char *path, const source_opts *o, 
     if (rc) return rc;
     s->base.ops = &ops;
     s->seed = o->seed;
-    TRY(matrix_open(path, o->dataset, &s->m, e));
-    s->d = matrix_info_of(s->m)->d;
-    s->type = matrix_info_of(s->m)->type;
-    TRY(find_pieces(s, c, path, &p, e));
+    TRY(open_columns(s, path, o, e));
+    for (int i = 0; i < s->n_columns; i++) TRY(find_pieces(s, &s->columns[i], c, path, &p, e));
     TRY(split(s, &p, o->held_out, e));
     TRY(plan_pools(s, e));
     TRY(identify(s, c, e));
     s->base.n_rows = s->train.n_rows;
     s->base.n_held_out = s->held_out.n_rows;
-    s->base.d_in = s->d;
+    s->base.d_in = s->columns[0].d;
+    s->base.d_out = s->n_columns > 1 ? s->columns[1].d : 0;
     *out = &s->base;
 done:
     free(p.ends);

@@ -14,20 +14,26 @@
 
 #include "core/ctx.h"
 
+#include <stddef.h>
+
 typedef struct source source;
 
 typedef struct source_ops {
-    /* rows first .. first+n-1 of the shuffled stream */
-    err_code (*read)(source *s, const ctx *c, int64_t first, int64_t n, float *x /* [n, d_in] */, err *e);
+    /* rows first .. first+n-1 of the shuffled stream; y: their targets, where the source has a d_out; NULL:
+     * not wanted */
+    err_code (*read)(source *s, const ctx *c, int64_t first, int64_t n, float *x /* [n, d_in] */, float *y /* [n, d_out] */,
+                     err *e);
     /* rows first .. first+n-1 of the held-out part, in order */
-    err_code (*read_held_out)(source *s, const ctx *c, int64_t first, int64_t n, float *x /* [n, d_in] */, err *e);
+    err_code (*read_held_out)(source *s, const ctx *c, int64_t first, int64_t n, float *x, float *y, err *e);
     void (*close)(source *s);
 } source_ops;
 
 struct source { /* first member of every implementation */
     const source_ops *ops;
     int64_t n_rows, n_held_out, d_in;
+    int64_t d_out;      /* of the rows that belong to those of another hook, a transcoder's targets; 0: there are none */
     char hook_name[64]; /* "" when unknown */
+    char hook_out[64];
     char model_name[128];
     char model_sha256[65];
     int64_t context, skip_first; /* of the capture (capture.h); 0 when unknown */
@@ -35,11 +41,18 @@ struct source { /* first member of every implementation */
     char id[65];                 /* hash over content and order: a checkpoint continues only on the same source */
 };
 
+static inline err_code source_read_pairs(source *s, const ctx *c, int64_t first, int64_t n, float *x, float *y, err *e) {
+    return s->ops->read(s, c, first, n, x, y, e);
+}
+static inline err_code source_read_held_out_pairs(source *s, const ctx *c, int64_t first, int64_t n, float *x, float *y,
+                                                  err *e) {
+    return s->ops->read_held_out(s, c, first, n, x, y, e);
+}
 static inline err_code source_read(source *s, const ctx *c, int64_t first, int64_t n, float *x, err *e) {
-    return s->ops->read(s, c, first, n, x, e);
+    return s->ops->read(s, c, first, n, x, NULL, e);
 }
 static inline err_code source_read_held_out(source *s, const ctx *c, int64_t first, int64_t n, float *x, err *e) {
-    return s->ops->read_held_out(s, c, first, n, x, e);
+    return s->ops->read_held_out(s, c, first, n, x, NULL, e);
 }
 static inline void source_close(source *s) {
     if (s) s->ops->close(s);
@@ -47,6 +60,7 @@ static inline void source_close(source *s) {
 
 typedef struct source_opts {
     const char *dataset; /* NULL: the file's only hook; else a hook name or the path of an [n, d] dataset */
+    const char *target;  /* another one, of as many rows: those a transcoder reconstructs; NULL: none */
     uint64_t seed;       /* of the order; the split does not depend on it, so that runs are judged on the same rows */
     double held_out;     /* share of documents kept for evaluation: whole ones, all windows cut from one text together; of
                             blocks of 256 rows where a file has no documents */

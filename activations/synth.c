@@ -51,8 +51,9 @@ static void shuffle(synth *s, int64_t epoch) {
     s->epoch = epoch;
 }
 
-static err_code read_stream(source *base, const ctx *c, int64_t first, int64_t n, float *x, err *e) {
+static err_code read_stream(source *base, const ctx *c, int64_t first, int64_t n, float *x, float *y, err *e) {
     synth *s = (synth *)base;
+    (void)y;
     int64_t n_rows = s->o.n_rows, d = s->o.d_in;
     while (n > 0) {
         err_code rc = ctx_check_cancel(c, e);
@@ -66,9 +67,9 @@ static err_code read_stream(source *base, const ctx *c, int64_t first, int64_t n
     return ERR_OK;
 }
 
-static err_code read_held_out(source *base, const ctx *c, int64_t first, int64_t n, float *x, err *e) {
+static err_code read_held_out(source *base, const ctx *c, int64_t first, int64_t n, float *x, float *y, err *e) {
     const synth *s = (const synth *)base;
-    (void)e;
+    (void)y, (void)e;
 #pragma omp parallel for num_threads(c->threads)
     for (int64_t i = 0; i < n; i++) make_row(s, s->o.n_rows + first + i, x + i * s->o.d_in);
     return ERR_OK;

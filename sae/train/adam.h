@@ -9,7 +9,6 @@
 typedef struct adam_rules {
     double beta1, beta2, eps;
 } adam_rules;
-#define ADAM_DEFAULTS ((adam_rules){.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8})
 
 /* Step t, counted from 1, with its bias corrections. */
 adam_step adam_step_at(const adam_rules *a, double lr, int64_t t);

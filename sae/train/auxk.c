@@ -1,12 +1,11 @@
 #include "sae/train/auxk.h"
 #include "core/mem.h"
+#include "sae/decode.h"
 #include "sae/encode.h"
 #include "sae/variants/variants.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { BLOCK_ROWS = 64 };
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -37,37 +36,15 @@ static err_code choose(const ctx *c, auxk_term *a, const sae *s, const float *x,
     return ERR_OK;
 }
 
-/* r = z W_dec + u, because u = -e */
-static double residual_block(const ctx *c, auxk_term *a, const sae *s, const float *u, int64_t first, int64_t rows) {
-    const sparse_kernels *k = sparse_kernels_for(c->cpu);
-    int64_t d = s->cfg.d_in;
-    double squares = 0;
-    for (int64_t row = first; row < first + rows; row++) {
-        float *r = a->r + row * d;
-        int64_t from = a->z.indptr[row];
-        memcpy(r, u + row * d, (size_t)d * sizeof *r);
-        k->add_rows(r, d, s->W_dec, a->z.indices + from, a->z.values + from, a->z.indptr[row + 1] - from);
-        squares += (double)k->dot(r, r, d);
-    }
-    return squares;
-}
-
 err_code auxk_forward(const ctx *c, auxk_term *a, const sae *s, const float *x, const float *u, int64_t n,
                       const uint32_t *dead, int64_t n_dead, int64_t k_aux, err *e) {
-    int64_t n_blocks = (n + BLOCK_ROWS - 1) / BLOCK_ROWS;
-    a->active = false;
+    size_t size = (size_t)(n * s->cfg.d_out) * sizeof *a->r;
     err_code rc = choose(c, a, s, x, n, dead, n_dead, k_aux, e);
     if (!rc) rc = inverted_build(&a->fired, &a->z, s->cfg.d_sae, e);
-    if (!rc) rc = mem_grow(&a->r, &a->cap_r, (size_t)n, (size_t)s->cfg.d_in * sizeof *a->r, "auxiliary residuals", e);
-    if (!rc) rc = mem_grow(&a->block_squares, &a->cap_blocks, (size_t)n_blocks, sizeof(double), "sums of blocks", e);
+    if (!rc) rc = mem_grow(&a->r, &a->cap_r, size, 1, "auxiliary residuals", e);
     if (rc) return rc;
-#pragma omp parallel for num_threads(c->threads) schedule(dynamic)
-    for (int64_t b = 0; b < n_blocks; b++)
-        a->block_squares[b] = residual_block(c, a, s, u, b * BLOCK_ROWS, min64(BLOCK_ROWS, n - b * BLOCK_ROWS));
-    a->squares = 0;
-    for (int64_t b = 0; b < n_blocks; b++) a->squares += a->block_squares[b];
-    a->active = true;
-    return ERR_OK;
+    memcpy(a->r, u, size); /* r = z W_dec + u, because u = -e */
+    return decode_add(c, s, &a->z, a->r, &a->squares, e);
 }
 
 void auxk_release(auxk_term *a) {
@@ -76,6 +53,5 @@ void auxk_release(auxk_term *a) {
     free(a->r);
     free(a->W_enc);
     free(a->b_enc);
-    free(a->block_squares);
     *a = (auxk_term){0};
 }

@@ -9,7 +9,7 @@
 #define FOLDER_NAME "checkpoint"
 #define FILE_NAME   FOLDER_NAME "/state.safetensors"
 
-enum { TENSORS_MAX = 24, RUN_LENGTH = SHA256_HEX - 1 };
+enum { TENSORS_MAX = 40, PARAMETERS = 8, RUN_LENGTH = SHA256_HEX - 1 };
 
 /* The tensors of a checkpoint, pointing into the state and into the two arrays here. */
 typedef struct tensors {
@@ -29,34 +29,43 @@ static void add_floats(tensors *t, const char *name, float *data, int n_dims, in
     if (data) add(t, name, "F32", data, (size_t)(rows * columns) * sizeof *data, n_dims, rows, columns);
 }
 
-/* names: of W_enc, W_dec, b_enc, b_dec, threshold */
-static void add_parameters(tensors *t, const char *const names[5], sae *s) {
-    int64_t n = s->cfg.d_sae, d = s->cfg.d_in;
+/* names: in the order of the fields of sae */
+static void add_parameters(tensors *t, const char *const names[PARAMETERS], sae *s) {
+    int64_t n = s->cfg.d_sae, d = s->cfg.d_in, d_out = s->cfg.d_out;
     add_floats(t, names[0], s->W_enc, 2, n, d);
-    add_floats(t, names[1], s->W_dec, 2, n, d);
+    add_floats(t, names[1], s->W_dec, 2, n, d_out);
     add_floats(t, names[2], s->b_enc, 1, n, 1);
-    add_floats(t, names[3], s->b_dec, 1, d, 1);
+    add_floats(t, names[3], s->b_dec, 1, d_out, 1);
     add_floats(t, names[4], s->threshold, 1, n, 1);
+    add_floats(t, names[5], s->b_gate, 1, n, 1);
+    add_floats(t, names[6], s->r_mag, 1, n, 1);
+    add_floats(t, names[7], s->W_skip, 2, d_out, d);
 }
 
 /* The one list of what a checkpoint holds, for writing and for reading. */
 static void list_tensors(tensors *t, train_state *s) {
-    static const char *const parameters[] = {"W_enc", "W_dec", "b_enc", "b_dec", "threshold"};
-    static const char *const means[] = {"m.W_enc", "m.W_dec", "m.b_enc", "m.b_dec", "m.threshold"};
-    static const char *const squares[] = {"v.W_enc", "v.W_dec", "v.b_enc", "v.b_dec", "v.threshold"};
+    static const char *const parameters[] = {"W_enc", "W_dec", "b_enc", "b_dec", "threshold", "b_gate", "r_mag", "W_skip"};
+    static const char *const means[] = {"m.W_enc",     "m.W_dec",  "m.b_enc", "m.b_dec",
+                                        "m.threshold", "m.b_gate", "m.r_mag", "m.W_skip"};
+    static const char *const squares[] = {"v.W_enc",     "v.W_dec",  "v.b_enc", "v.b_dec",
+                                          "v.threshold", "v.b_gate", "v.r_mag", "v.W_skip"};
     t->n = 0;
     add_parameters(t, parameters, s->learner.s);
     add_parameters(t, means, s->learner.m);
     add_parameters(t, squares, s->learner.v);
     add_floats(t, "centre", s->normal.centre, 1, s->normal.d, 1);
     add_floats(t, "scale", &s->normal.scale, 1, 1, 1);
+    add_floats(t, "target.centre", s->target.centre, 1, s->target.d, 1);
+    if (s->target.centre) add_floats(t, "target.scale", &s->target.scale, 1, 1, 1);
     add(t, "last", "I64", s->dead.last, (size_t)s->dead.n * sizeof *s->dead.last, 1, s->dead.n, 1);
+    add(t, "penalty", "F64", &s->penalty, sizeof s->penalty, 1, sizeof s->penalty / sizeof(double), 1);
     add(t, "position", "I64", t->position, sizeof t->position, 1, 2, 1);
     add(t, "run", "U8", t->run, RUN_LENGTH, 1, RUN_LENGTH, 1);
 }
 
 uint64_t checkpoint_bytes(const sae_config *cfg) {
-    return (uint64_t)cfg->d_sae * (uint64_t)(6 * cfg->d_in + 5) * sizeof(float) + (1 << 16);
+    uint64_t d_in = (uint64_t)cfg->d_in, d_out = (uint64_t)cfg->d_out, skip = cfg->skip ? d_in * d_out : 0;
+    return 3 * sizeof(float) * ((uint64_t)cfg->d_sae * (d_in + d_out + 4) + skip + 2 * d_out) + (1 << 16);
 }
 
 bool checkpoint_exists(const char *folder) {

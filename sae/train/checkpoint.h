@@ -1,7 +1,7 @@
 /* checkpoint.h — the state of a run on disk: OUT/checkpoint/state.safetensors.
  *
- *   W_enc, W_dec, b_enc, b_dec and Adam's m.* and v.* of each, as trained on (in the units of normal.h); last, when each latent
- *   fired last; centre and scale; position, steps done and rows seen; run, what the run is (the SHA-256 of its options).
+ *   W_enc, W_dec, b_enc, b_dec, what else the variant has, and Adam's m.* and v.* of each, as trained on (in the units of normal.h); last, when each latent
+ *   fired last; centre and scale; penalty, how far its weight was moved; position, steps done and rows seen; run, what the run is (the SHA-256 of its options).
  *
  * Written to a temporary name, synced and renamed: the name always holds a whole checkpoint, also after a crash or when the
  * disk is full.

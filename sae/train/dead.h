@@ -2,7 +2,7 @@
 #ifndef SAE_TRAIN_DEAD_H
 #define SAE_TRAIN_DEAD_H
 
-#include "sae/train/inverted.h"
+#include "sae/inverted.h"
 
 typedef struct dead_latents {
     int64_t n, window;

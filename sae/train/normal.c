@@ -83,10 +83,42 @@ void normal_apply(const ctx *c, const row_normal *w, float *x, int64_t n) {
         for (int64_t j = 0; j < w->d; j++) x[r * w->d + j] = (x[r * w->d + j] - w->centre[j]) * w->scale;
 }
 
-void normal_fold(const row_normal *w, const sae *trained, sae *out) {
-    for (int64_t i = 0; i < trained->cfg.d_sae; i++) {
-        out->b_enc[i] = trained->b_enc[i] / w->scale;
-        if (out->threshold) out->threshold[i] = trained->threshold[i] / w->scale;
+static void scaled(const float *from, float factor, float *to, int64_t n) {
+    for (int64_t i = 0; from && i < n; i++) to[i] = from[i] * factor;
+}
+
+static void divided(const float *from, float divisor, float *to, int64_t n) {
+    for (int64_t i = 0; from && i < n; i++) to[i] = from[i] / divisor;
+}
+
+static float dot_of(const float *a, const float *b, int64_t d) {
+    double sum = 0;
+    for (int64_t j = 0; j < d; j++) sum += (double)a[j] * (double)b[j];
+    return (float)sum;
+}
+
+err_code normal_fold(const row_normal *w, const row_normal *out, const sae *trained, sae **folded, err *e) {
+    int64_t n = trained->cfg.d_sae, d = trained->cfg.d_in, d_out = trained->cfg.d_out;
+    float ratio = w->scale / out->scale;
+    sae *s;
+    err_code rc = sae_new(&trained->cfg, folded, e);
+    if (rc) return rc;
+    s = *folded;
+    scaled(trained->W_enc, ratio, s->W_enc, n * d);
+    scaled(trained->W_dec, 1, s->W_dec, n * d_out);
+    scaled(trained->W_skip, ratio, s->W_skip, d * d_out);
+    scaled(trained->r_mag, 1, s->r_mag, n);
+    divided(trained->b_enc, out->scale, s->b_enc, n);
+    divided(trained->b_gate, out->scale, s->b_gate, n);
+    divided(trained->threshold, out->scale, s->threshold, n);
+    for (int64_t i = 0; !s->cfg.apply_b_dec_to_input && i < n; i++) {
+        float shift = dot_of(s->W_enc + i * d, w->centre, d);
+        s->b_enc[i] -= s->r_mag ? shift * expf(s->r_mag[i]) : shift;
+        if (s->b_gate) s->b_gate[i] -= shift;
     }
-    for (int64_t j = 0; j < w->d; j++) out->b_dec[j] = w->centre[j] + trained->b_dec[j] / w->scale;
+    for (int64_t j = 0; j < d_out; j++) {
+        s->b_dec[j] = out->centre[j] + trained->b_dec[j] / out->scale;
+        if (s->W_skip) s->b_dec[j] -= dot_of(s->W_skip + j * d, w->centre, d);
+    }
+    return ERR_OK;
 }

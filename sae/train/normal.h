@@ -5,8 +5,12 @@
  *
  * Medians, because a few rows of a model may be a hundred times as long as all others (attention sinks): one of them among
  * thousands would decide a mean.
- * With f = f' / scale, b_enc = b_enc' / scale, threshold likewise, and b_dec = centre + b_dec' / scale the reconstruction is
- * the same, the decoder keeps its rows of length 1, and f is in units of the rows themselves.
+ * Folding back, with c and s of the rows that are read, c_out and s_out of those that are reconstructed (the same two for an
+ * autoencoder): f = f' / s_out in units of the rows, the decoder keeps its rows, and
+ *
+ *   W_enc = W_enc' s / s_out                                    b_dec = c_out + (b_dec' - s W_skip' c) / s_out
+ *   b_enc = b_enc' / s_out, less W_enc c where b_dec, which holds c, is not subtracted from the rows
+ *   W_skip = W_skip' s / s_out; thresholds and the gates' biases as b_enc
  */
 #ifndef SAE_TRAIN_NORMAL_H
 #define SAE_TRAIN_NORMAL_H
@@ -27,7 +31,7 @@ err_code normal_measure(row_normal *w, const float *x /* [n, d] */, int64_t n, e
 
 void normal_apply(const ctx *c, const row_normal *w, float *x /* [n, d] */, int64_t n);
 
-/* Fills b_enc, b_dec and threshold of `out` from those of the autoencoder of x'. Matrices are the same. */
-void normal_fold(const row_normal *w, const sae *trained, sae *out);
+/* The autoencoder of the rows themselves. w: of the rows it reads, out: of those it reconstructs. Free with sae_free. */
+err_code normal_fold(const row_normal *w, const row_normal *out, const sae *trained, sae **folded, err *e);
 
 #endif

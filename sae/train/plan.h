@@ -4,6 +4,7 @@
 
 #include "sae/train/schedule.h"
 #include "sae/train/step.h"
+#include "sae/train/target.h"
 #include "sae/train/train.h"
 
 #include <jansson.h>
@@ -12,6 +13,7 @@ typedef struct train_plan {
     sae_config cfg;
     step_rules rules;
     schedule lr;
+    l0_target l0;
     int64_t batch, steps, rows; /* rows = batch x steps */
     int64_t normal_rows;        /* the first rows of the stream, which normal.h measures */
     int64_t dead_window;        /* rows */

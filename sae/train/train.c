@@ -23,7 +23,9 @@ typedef struct run {
     record record;
     metrics_file metrics;
     fvu_sums sums;
-    float *x, *x_hat;           /* [max(batch, normal_rows), d_in], [batch, d_in] */
+    sparse_acts latents;        /* of rows measured */
+    float *x, *y;               /* [max(batch, normal_rows), d_in], .. d_out]; y: transcoders only */
+    float *x_hat;               /* [batch, d_out] */
     int64_t resumed_from;       /* rows */
     double began, checkpointed; /* seconds of the monotonic clock */
     char note[64];
@@ -36,32 +38,40 @@ static void run_release(run *r) {
     record_release(&r->record);
     metrics_close(&r->metrics);
     fvu_release(&r->sums);
+    sparse_release(&r->latents);
     free(r->x);
+    free(r->y);
     free(r->x_hat);
 }
 
 /* ---- measuring ---- */
 
+static void normalize_rows(run *r, int64_t n) {
+    normal_apply(r->c, &r->state.normal, r->x, n);
+    if (r->y) normal_apply(r->c, &r->state.target, r->y, n);
+}
+
 /* Rows to measure on: held out; where none are, the first of the stream, which training saw. */
 static err_code read_for_measuring(run *r, int64_t first, int64_t n, err *e) {
-    return r->rows->n_held_out ? source_read_held_out(r->rows, r->c, first, n, r->x, e)
-                               : source_read(r->rows, r->c, first, n, r->x, e);
+    err_code rc = r->rows->n_held_out ? source_read_held_out_pairs(r->rows, r->c, first, n, r->x, r->y, e)
+                                      : source_read_pairs(r->rows, r->c, first, n, r->x, r->y, e);
+    if (!rc) normalize_rows(r, n);
+    return rc;
 }
 
 /* The first n of them into r->sums. */
 static err_code measure(run *r, int64_t n, err *e) {
     const sae *s = r->state.learner.s;
-    sparse_acts *f = &r->state.learner.f;
+    sparse_acts *f = &r->latents;
     fvu_reset(&r->sums);
     for (int64_t first = 0; first < n; first += r->plan.batch) {
         int64_t count = min64(r->plan.batch, n - first);
         err_code rc = read_for_measuring(r, first, count, e);
         if (rc) return rc;
-        normal_apply(r->c, &r->state.normal, r->x, count);
         rc = sae_encode(r->c, s, r->x, count, f, e);
-        if (!rc) rc = sae_decode(r->c, s, f, r->x_hat, e);
+        if (!rc) rc = sae_reconstruct(r->c, s, f, r->x, r->x_hat, e);
         if (rc) return rc;
-        fvu_add(&r->sums, r->x, r->x_hat, count, f->indptr[count]);
+        fvu_add(&r->sums, r->y ? r->y : r->x, r->x_hat, count, f->indptr[count]);
     }
     return ERR_OK;
 }
@@ -121,16 +131,13 @@ static err_code stop(run *r, err *e) {
 }
 
 static err_code save(run *r, err *e) {
-    const sae *trained = r->state.learner.s;
     sae *folded = NULL;
     err_code rc;
-    TRY(sae_new(&trained->cfg, &folded, e));
-    size_t matrix = (size_t)(trained->cfg.d_sae * trained->cfg.d_in) * sizeof(float);
-    memcpy(folded->W_enc, trained->W_enc, matrix);
-    memcpy(folded->W_dec, trained->W_dec, matrix);
-    normal_fold(&r->state.normal, trained, folded);
+    TRY(normal_fold(&r->state.normal, r->y ? &r->state.target : &r->state.normal, r->state.learner.s, &folded, e));
     folded->cfg.trained_rows = r->state.dead.rows;
-    TRY(sae_save(folded, r->o->out, e));
+    /* SAELens has no transcoder that picks k latents */
+    rc = folded->cfg.transcoder && folded->cfg.variant->uses_k ? sae_save_sparsify(folded, r->o->out, e)
+                                                               : sae_save(folded, r->o->out, e);
 done:
     sae_free(folded);
     return rc;
@@ -139,20 +146,23 @@ done:
 /* ---- the run ---- */
 
 static err_code begin_anew(run *r, err *e) {
-    err_code rc = source_read(r->rows, r->c, 0, r->plan.normal_rows, r->x, e);
+    err_code rc = source_read_pairs(r->rows, r->c, 0, r->plan.normal_rows, r->x, r->y, e);
     if (!rc) rc = normal_measure(&r->state.normal, r->x, r->plan.normal_rows, e);
+    if (!rc && r->y) rc = normal_measure(&r->state.target, r->y, r->plan.normal_rows, e);
     if (!rc) state_start(&r->state, r->o->seed);
+    if (r->plan.l0.wanted > 0) r->state.penalty = target_start(&r->plan.l0, r->plan.cfg.d_in);
     return rc;
 }
 
 static err_code allocate(run *r, err *e) {
     const train_plan *p = &r->plan;
-    size_t row = (size_t)p->cfg.d_in * sizeof(float);
+    size_t row = (size_t)p->cfg.d_in * sizeof(float), out = (size_t)p->cfg.d_out * sizeof(float);
     int64_t most = p->batch > p->normal_rows ? p->batch : p->normal_rows;
     err_code rc = state_init(&r->state, &p->cfg, &p->rules, p->dead_window, e);
-    if (!rc) rc = fvu_init(&r->sums, p->cfg.d_in, e);
+    if (!rc) rc = fvu_init(&r->sums, p->cfg.d_out, e);
     if (!rc) rc = mem_new(&r->x, (size_t)most, row, "a batch of rows", e);
-    if (!rc) rc = mem_new(&r->x_hat, (size_t)p->batch, row, "reconstructions of a batch", e);
+    if (!rc && p->cfg.transcoder) rc = mem_new(&r->y, (size_t)most, out, "a batch of rows", e);
+    if (!rc) rc = mem_new(&r->x_hat, (size_t)p->batch, out, "reconstructions of a batch", e);
     return rc;
 }
 
@@ -177,13 +187,16 @@ done:
 static err_code step(run *r, double lr, err *e) {
     train_state *t = &r->state;
     step_report found;
-    err_code rc = source_read(r->rows, r->c, t->dead.rows, r->plan.batch, r->x, e);
+    err_code rc = source_read_pairs(r->rows, r->c, t->dead.rows, r->plan.batch, r->x, r->y, e);
     if (rc) return rc;
-    normal_apply(r->c, &t->normal, r->x, r->plan.batch);
+    normalize_rows(r, r->plan.batch);
     dead_find(&t->dead);
-    rc = learner_step(r->c, &t->learner, r->x, r->plan.batch, lr, t->dead.dead, t->dead.n_dead, &found, e);
-    if (!rc) dead_count(&t->dead, &t->learner.fired, r->plan.batch);
-    return rc;
+    if (r->plan.l0.wanted > 0) t->learner.rules.own.sparsity = target_weight(&t->penalty);
+    rc = learner_step(r->c, &t->learner, r->x, r->y, r->plan.batch, lr, t->dead.dead, t->dead.n_dead, &found, e);
+    if (rc) return rc;
+    dead_count(&t->dead, &t->learner.batch.f.by_latent, r->plan.batch);
+    if (r->plan.l0.wanted > 0) target_update(&r->plan.l0, &t->penalty, t->learner.steps - 1, found.l0, lr / r->plan.lr.peak);
+    return ERR_OK;
 }
 
 static err_code train(run *r, err *e) {

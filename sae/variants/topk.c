@@ -2,7 +2,7 @@
  * Gao et al. 2024, "Scaling and evaluating sparse autoencoders", section 2.3. Differs: has b_enc.
  *
  * No sorting: a row keeps at most 2k candidates, and the k-th best of them so far is what a later score must exceed. */
-#include "sae/variants/variants.h"
+#include "sae/variants/training.h"
 
 static int64_t capacity(const sae_config *cfg) { return 2 * cfg->k + SAE_TILE_LATENTS; }
 
@@ -30,11 +30,50 @@ static void finish(const sparse_kernels *k, const sae *s, row_picks *p) {
 
 const sae_variant sae_topk = {
     .name = "topk",
-    .help = "the k largest latents of every row, ReLU; AuxK revives dead ones in training",
+    .help = "the k largest latents of every row, ReLU",
     .paper = "Gao et al. 2024, Scaling and evaluating sparse autoencoders",
     .uses_k = true,
-    .trains = true,
     .capacity = capacity,
     .scan = scan,
     .finish = finish,
+};
+
+/* ---- training ---- */
+
+static err_code choose(train_batch *b, err *e) { return train_batch_encode(b, b->s, &b->f.by_row, e); }
+
+const sae_training sae_training_topk = {
+    .name = "topk",
+    .help = "the k largest latents of every row",
+    .paper = "Gao et al. 2024, Scaling and evaluating sparse autoencoders",
+    .variant = &sae_topk,
+    .options = TRAINS_K | TRAINS_AUXK,
+    .subtracts_b_dec = true,
+    .unit_decoder = true,
+    .beta1 = 0.9,
+    .choose = choose,
+};
+
+/* A transcoder reads rows of one hook and reconstructs those of another: Dunefsky et al. 2024, "Transcoders find interpretable
+ * LLM feature circuits". Differs: k largest instead of an L1 penalty. With W_skip, Paulo et al. 2025, "Transcoders beat sparse
+ * autoencoders for interpretability". Nothing is subtracted from the rows, and the decoder's rows have any length. */
+const sae_training sae_training_transcoder = {
+    .name = "transcoder",
+    .help = "topk from one hook's rows to another's",
+    .paper = "Dunefsky et al. 2024, Transcoders find interpretable LLM feature circuits",
+    .variant = &sae_topk,
+    .options = TRAINS_K | TRAINS_AUXK | TRAINS_TARGET,
+    .beta1 = 0.9,
+    .choose = choose,
+};
+
+const sae_training sae_training_skip_transcoder = {
+    .name = "skip_transcoder",
+    .help = "the same with a linear map beside it",
+    .paper = "Paulo et al. 2025, Transcoders beat sparse autoencoders for interpretability",
+    .variant = &sae_topk,
+    .options = TRAINS_K | TRAINS_AUXK | TRAINS_TARGET,
+    .skip = true,
+    .beta1 = 0.9,
+    .choose = choose,
 };

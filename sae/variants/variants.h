@@ -30,7 +30,6 @@ struct sae_variant {
     bool uses_k, uses_threshold;
     bool uses_gate;     /* b_gate and r_mag */
     bool signed_values; /* f may be negative */
-    bool trains;        /* sae/train can train it; else it only encodes and decodes */
 
     /* What more this variant asks of a configuration; may be NULL. */
     err_code (*check)(const sae_config *cfg, err *e);

@@ -1,7 +1,10 @@
 #include "cli/command.h"
 #include "core/names.h"
 #include "sae/train/train.h"
-#include "sae/variants/variants.h"
+#include "sae/variants/training.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 enum { VARIANTS_MAX = 64 };
 
@@ -10,16 +13,29 @@ static const option options[] = {
      true},
     {"dataset", OPT_STRING, NULL, "NAME", "hook, or path of an [n, d] dataset of floats (default: the file's only hook)", 0,
      0, false, false},
-    {"variant", OPT_STRING, "topk", "NAME", "kind of autoencoder", 0, 0, false, false},
+    {"target", OPT_STRING, NULL, "NAME", "hook or dataset of the rows to reconstruct (transcoder, skip_transcoder)", 0, 0,
+     false, false},
+    {"variant", OPT_STRING, "topk", "NAME",
+     "topk, batchtopk, matryoshka, standard (ReLU, L1), gated, jumprelu, transcoder or skip_transcoder", 0, 0, false, false},
     {"width", OPT_INT, "4608", "LATENTS", "how many latents", 1, 4e9, false, false},
-    {"k", OPT_INT, "32", "LATENTS", "how many of them a row may use (topk)", 1, 4e9, false, false},
+    {"k", OPT_INT, "32", "LATENTS", "how many of them a row may use, or uses on average (names with topk, transcoders)", 1,
+     4e9, false, false},
+    {"l0", OPT_REAL, "32", "LATENTS",
+     "of a row on average: the penalty's weight is moved to it (standard, gated, jumprelu; batchtopk: as --k)", 0, 4e9, false,
+     false},
+    {"sparsity", OPT_REAL, "0", "WEIGHT",
+     "of the penalty on latents that fire, fixed (standard, gated: L1; jumprelu: L0); 0: by --l0", 0, 1e9, false, false},
+    {"bandwidth", OPT_REAL, "0.3", "WIDTH", "around a threshold, in which it learns (jumprelu)", 1e-9, 1e9, false, false},
+    {"prefixes", OPT_STRING, NULL, "N,N,..",
+     "latents that reconstruct alone (matryoshka; default: 1/16, 1/8, 1/4, 1/2 of the width, and all)", 0, 0, false, false},
     {"rows", OPT_INT, "3000000", "ROWS", "how many to train on; more than the file has: several epochs", 1, 1e15, false,
      false},
     {"batch", OPT_INT, "4096", "ROWS", "rows in a step", 1, 1 << 24, false, false},
     {"lr", OPT_REAL, "0", "RATE", "learning rate at its highest; 0: by a rule from the width", 0, 1, false, false},
     {"warmup", OPT_INT, "-1", "STEPS", "over which it rises; -1: by a rule from the steps", -1, 1e12, false, false},
     {"decay", OPT_REAL, "0.2", "SHARE", "of the steps, at the end, over which it falls to 0", 0, 1, false, false},
-    {"auxk", OPT_REAL, "0.03125", "WEIGHT", "of the term that revives dead latents (Gao et al. 2024)", 0, 1e6, false, false},
+    {"auxk", OPT_REAL, "0.03125", "WEIGHT", "of the term that revives dead latents (Gao et al. 2024; where --k is)", 0, 1e6,
+     false, false},
     {"k-aux", OPT_INT, "0", "LATENTS", "dead latents it may use in a row; 0: half the columns", 0, 4e9, false, false},
     {"dead-rows", OPT_INT, "0", "ROWS", "without firing until a latent is dead; 0: by a rule from the rows", 0, 1e15, false,
      false},
@@ -29,35 +45,54 @@ static const option options[] = {
     {0},
 };
 
+/* Options that not every variant has are handed on only when given: train_run refuses those that mean nothing. */
 static train_opts train_options(const parsed_options *o) {
-    return (train_opts){.variant = opt_string(o, "variant"),
-                        .width = opt_int(o, "width"),
-                        .k = opt_int(o, "k"),
-                        .rows = opt_int(o, "rows"),
-                        .batch = opt_int(o, "batch"),
-                        .seed = opt_seed(o),
-                        .lr = opt_real(o, "lr"),
-                        .warmup = opt_int(o, "warmup"),
-                        .decay = opt_real(o, "decay"),
-                        .auxk = opt_real(o, "auxk"),
-                        .k_aux = opt_int(o, "k-aux"),
-                        .dead_rows = opt_int(o, "dead-rows"),
-                        .log_every = opt_int(o, "log-every"),
-                        .checkpoint_every = opt_int(o, "checkpoint-every"),
-                        .out = opt_string(o, "out"),
-                        .command = opt_command_line(o)};
+    train_opts t = {.variant = opt_string(o, "variant"),
+                    .width = opt_int(o, "width"),
+                    .rows = opt_int(o, "rows"),
+                    .batch = opt_int(o, "batch"),
+                    .seed = opt_seed(o),
+                    .lr = opt_real(o, "lr"),
+                    .warmup = opt_int(o, "warmup"),
+                    .decay = opt_real(o, "decay"),
+                    .auxk = -1,
+                    .dead_rows = opt_int(o, "dead-rows"),
+                    .log_every = opt_int(o, "log-every"),
+                    .checkpoint_every = opt_int(o, "checkpoint-every"),
+                    .out = opt_string(o, "out"),
+                    .command = opt_command_line(o)};
+    if (opt_given(o, "k")) t.k = opt_int(o, "k");
+    if (opt_given(o, "l0")) t.l0 = opt_real(o, "l0");
+    if (opt_given(o, "sparsity")) t.sparsity = opt_real(o, "sparsity");
+    if (opt_given(o, "bandwidth")) t.bandwidth = opt_real(o, "bandwidth");
+    if (opt_given(o, "auxk")) t.auxk = opt_real(o, "auxk");
+    if (opt_given(o, "k-aux")) t.k_aux = opt_int(o, "k-aux");
+    return t;
 }
 
-/* Of the kinds there are, those that can be trained. */
+/* "288,1152,4608" */
+static err_code read_prefixes(const char *text, train_opts *t, err *e) {
+    const int most = sizeof t->prefixes / sizeof *t->prefixes;
+    for (const char *at = text; at; at = strchr(at, ',')) {
+        char *end;
+        at += at != text;
+        long long n = strtoll(at, &end, 10);
+        if (end == at || (*end && *end != ',') || t->n_prefixes == most)
+            return err_set(e, ERR_USAGE, "--prefixes: expected up to %d numbers with commas between, found '%s'", most, text);
+        t->prefixes[t->n_prefixes++] = n;
+    }
+    return ERR_OK;
+}
+
 static err_code check_variant(const char *name, err *e) {
+    const sae_training *t;
+    if (!sae_training_find(name, &t, NULL)) return ERR_OK;
     struct {
         const char *name;
-    } trainable[VARIANTS_MAX];
+    } known[VARIANTS_MAX];
     int n = 0;
-    for (int i = 0; i < n_sae_variants && n < VARIANTS_MAX; i++)
-        if (sae_variants[i]->trains) trainable[n++].name = sae_variants[i]->name;
-    if (names_find(name, trainable, n, sizeof *trainable) >= 0) return ERR_OK;
-    return names_unknown(e, ERR_USAGE, "--variant", name, trainable, n, sizeof *trainable);
+    for (; n < n_sae_trainings && n < VARIANTS_MAX; n++) known[n].name = sae_trainings[n]->name;
+    return names_unknown(e, ERR_USAGE, "--variant", name, known, n, sizeof *known);
 }
 
 static err_code check_rows(const char *path, const source *rows, int64_t batch, err *e) {
@@ -90,9 +125,11 @@ static err_code run(ctx *c, const parsed_options *o, err *e) {
     source_opts from = SOURCE_DEFAULTS;
     train_opts how = train_options(o);
     from.dataset = opt_string(o, "dataset");
+    from.target = opt_string(o, "target");
     from.seed = opt_seed(o);
     from.held_out = opt_real(o, "held-out");
     TRY(check_variant(how.variant, e));
+    TRY(read_prefixes(opt_string(o, "prefixes"), &how, e));
     TRY(source_open_hdf5(c, opt_arg(o, 0), &from, &rows, e));
     TRY(check_rows(opt_arg(o, 0), rows, how.batch, e));
     TRY(train_run(c, rows, &how, &result, e));
@@ -110,7 +147,7 @@ const command cmd_train = {
     .help = "trains a sparse autoencoder on captured rows",
     .usage = "F.h5 --out DIR [options]",
     .examples = "sae train activations.h5 --out sae/ --width 8192 --k 32 --rows 3000000\n"
-                "sae train rows.h5 --dataset /acts --out sae/ --seed 1 --json",
+                "sae train rows.npy --variant batchtopk --k 64 --out sae/ --seed 1 --json",
     .options = options,
     .min_args = 1,
     .max_args = 1,

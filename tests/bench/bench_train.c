@@ -10,7 +10,6 @@
 #include "core/rng.h"
 #include "math/blas.h"
 #include "sae/train/step.h"
-#include "sae/variants/variants.h"
 
 #include <omp.h>
 
@@ -77,8 +76,8 @@ static void print_step(const shape *s, const char *what, double gemm, double tot
 static void run_steps(const ctx *c, const shape *s, const float *directions, const float *rows, double gemm, int64_t n_dead) {
     learner l;
     err e = {0};
-    step_rules rules = STEP_DEFAULTS;
-    sae_config cfg = {.variant = &sae_topk, .d_in = s->d_in, .d_sae = s->d_sae, .k = s->k, .apply_b_dec_to_input = true};
+    step_rules rules = step_defaults(&sae_training_topk);
+    sae_config cfg = step_config(&sae_training_topk, s->d_in, s->d_in, s->d_sae, s->k);
     double *total = calloc((size_t)s->steps, sizeof *total), *parts[N_STEP_PARTS], medians[N_STEP_PARTS];
     size_t row_bytes = (size_t)s->batch * (size_t)s->d_in * sizeof(float);
     float *x = malloc(row_bytes);
@@ -93,7 +92,7 @@ static void run_steps(const ctx *c, const shape *s, const float *directions, con
         step_report report;
         memcpy(x, rows, row_bytes);
         double began = omp_get_wtime();
-        must(learner_step(c, &l, x, s->batch, 1e-4, dead, n_dead, &report, &e), &e);
+        must(learner_step(c, &l, x, NULL, s->batch, 1e-4, dead, n_dead, &report, &e), &e);
         if (t < 0) continue;
         total[t] = omp_get_wtime() - began;
         for (int p = 0; p < N_STEP_PARTS; p++) parts[p][t] = report.seconds[p];

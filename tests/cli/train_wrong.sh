@@ -1,4 +1,4 @@
-# One sentence each, with the exit code: no folder, an unknown variant, one that cannot be trained, too few rows, more latents a
+# One sentence each, with the exit code: no folder, an unknown variant, too few rows, more latents a
 # row than there are, no such file, not HDF5, no such dataset, an autoencoder that is not ours to write over.
 model=golden/models/llama/model.gguf
 train() {
@@ -10,7 +10,6 @@ echo 'not HDF5' >text.h5
 sae capture $model --layer 1 --corpus corpus.jsonl --out a.h5 --quiet >/dev/null
 train a.h5
 train a.h5 --out s --variant topkk
-train a.h5 --out s --variant standard
 train a.h5 --out s
 train a.h5 --out s --batch 4 --k 40 --width 30
 train a.h5 --out s --batch 4 --rows 3 --k 2 --width 30

@@ -2,7 +2,7 @@
  *
  *   x = scale (offset + sum of directions, each with probability p and a weight in [1, 2), + noise)
  *
- * Row r of the stream is a function of (seed, r) alone. before_read, when set, is called with the number of rows asked for so
+ * With d_out there are targets, the same weights times other unit directions. Row r of the stream is a function of (seed, r) alone. before_read, when set, is called with the number of rows asked for so
  * far: tests stop, cancel or break a run there.
  */
 #ifndef TESTS_SUPPORT_TOY_SOURCE_H
@@ -11,7 +11,7 @@
 #include "activations/source.h"
 
 typedef struct toy_opts {
-    int64_t d_in, n_features, n_rows, n_held_out;
+    int64_t d_in, d_out, n_features, n_rows, n_held_out;
     double p, noise, offset, scale;
     uint64_t seed;
     void (*before_read)(void *user, int64_t rows);

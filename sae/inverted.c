@@ -1,4 +1,4 @@
-#include "sae/train/inverted.h"
+#include "sae/inverted.h"
 #include "core/mem.h"
 
 #include <stdlib.h>

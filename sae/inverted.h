@@ -1,8 +1,8 @@
 /* inverted.h — sparse latents the other way round: for every latent the rows it fires on, ascending, and its values there.
  * Plain data; zero-initialise, inverted_release frees, building again keeps the memory.
  */
-#ifndef SAE_TRAIN_INVERTED_H
-#define SAE_TRAIN_INVERTED_H
+#ifndef SAE_INVERTED_H
+#define SAE_INVERTED_H
 
 #include "math/sparse.h"
 #include "sae/sparse.h"

@@ -1,0 +1,35 @@
+/* target.h — the weight of a penalty, moved step by step so that L0 comes to where it is wanted.
+ *
+ *   error = log(L0 / goal), kept within ERROR_MAX      log weight += gain lr / lr_peak error      used: weight exp(error)
+ *
+ * A proportional-integral controller on the logarithm: what a weight does to L0 spans orders of magnitude and is not known
+ * beforehand. The goal comes down from the first batch's L0 to the wanted one over RAMP of the run, geometrically, so that
+ * the error stays small and the weight does not run away while thousands of latents still fire: that would kill them. Parameters
+ * answer in proportion to the learning rate, and so does the weight.
+ */
+#ifndef SAE_TRAIN_TARGET_H
+#define SAE_TRAIN_TARGET_H
+
+#include <stdint.h>
+
+/* What a checkpoint keeps. */
+typedef struct target_state {
+    double log_weight;
+    double first; /* L0 of the first batch; 0: none yet */
+    double error; /* of the last one */
+} target_state;
+
+typedef struct l0_target {
+    double wanted; /* 0: none, the weight is fixed */
+    int64_t steps; /* of the run */
+} l0_target;
+
+/* At the start: a guess from the rows' length, E ||x||^2 = d, shared by as many latents as are wanted. */
+target_state target_start(const l0_target *t, int64_t d);
+
+double target_weight(const target_state *s);
+
+/* After step number `step`, counted from 0, on whose batch l0 latents a row fired; lr_share: of its peak. */
+void target_update(const l0_target *t, target_state *s, int64_t step, double l0, double lr_share);
+
+#endif

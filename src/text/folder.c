@@ -2,6 +2,7 @@
 
 #include "core/file.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,12 +18,11 @@ err_code model_folder(const weights *w, char **out, err *e) {
     return *out ? ERR_OK : err_nomem(e, "a path", strlen(path));
 }
 
+/* Without allocating: a file that is there must not seem absent when memory is short. */
 bool model_folder_has(const char *folder, const char *name) {
-    char *path;
-    if (path_join(folder, name, &path, NULL)) return false;
-    bool has = file_exists(path);
-    free(path);
-    return has;
+    char path[4096]; /* the system's longest */
+    int n = snprintf(path, sizeof path, "%s/%s", folder, name);
+    return n > 0 && (size_t)n < sizeof path && file_exists(path);
 }
 
 err_code model_folder_read(const char *folder, const char *name, char **out, size_t *n, err *e) {

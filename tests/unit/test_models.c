@@ -1,6 +1,7 @@
 /* Every architecture, from every kind of file: a tiny random model against activations recorded from Hugging Face's
  * implementation in float32 (tests/golden/models/README.md). Catches: a bias, window, cap, scale, norm or kind of gelu that is
  * forgotten; a matrix read in the wrong order; a key of a config that is not read in one of its spellings. */
+#include "support/oom.h"
 #include "support/recorded.h"
 #include "support/test.h"
 
@@ -303,6 +304,41 @@ static void configs_that_lie(void **state) {
     }
 }
 
+typedef struct swept {
+    const tiny *t;
+    const char *path;
+    const test_batch *b;
+} swept;
+
+static err_code open_and_run(void *arg, err *e) {
+    const swept *s = arg;
+    float hidden[3 * 64];
+    char sha256[SHA256_HEX];
+    model *m = NULL;
+    err_code rc;
+    TRY(model_open(&s->t->c, s->path, &m, e));
+    TRY(model_sha256(m, sha256, e));
+    TRY(model_forward(&s->t->c, m, &s->b->b, NULL, NULL, 0, hidden, e));
+done:
+    model_close(m);
+    return rc;
+}
+
+/* Folders of the two models that need most of what others do not: transposed parts of a matrix, parallel blocks. */
+static void out_of_memory(void **state) {
+    (void)state;
+    static const char *const names[] = {"gpt2", "gpt_neox"};
+    for (int i = 0; i < 2; i++) {
+        char *dir = make_folder(names[i], "model.safetensors", "config.json");
+        tiny t = open_case(names[i], dir, cpu_best());
+        test_batch b = {0};
+        test_batch_add(&b, 0, 0, t.ids, 3);
+        t.c.threads = 1;
+        oom_sweep(open_and_run, &(swept){&t, dir, &b}, 2000);
+        test_batch_release(&b), close_case(&t), test_remove_dir(dir);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_hook_and_the_logits),
@@ -311,6 +347,7 @@ int main(void) {
         cmocka_unit_test(parallel_blocks_have_no_middle),
         cmocka_unit_test(positions_end_where_they_were_learned),
         cmocka_unit_test(configs_that_lie),
+        cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

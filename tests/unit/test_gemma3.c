@@ -6,9 +6,9 @@
 
 #include "core/file.h"
 
-static const char *const prompts[] = {"li_bai", "chinese", "code", "long"};
+static const char *const prompts[] = {"li_bai", "chinese", "long"};
 static const int layers[] = {0, 5, 9, 17};
-enum { N_PROMPTS = 4, N_LAYERS = 4, WIDTH = 640 };
+enum { N_PROMPTS = 3, N_LAYERS = 4, WIDTH = 640 };
 
 static model *m;
 static recorded r;
@@ -87,7 +87,7 @@ static void greedy_text(void **state) {
         kvcache_free(kv);
         free(ids), free(greedy), free(hidden);
     }
-    assert_true(compared > 120);
+    assert_true(compared > 90);
     free(logits);
 }
 

@@ -140,7 +140,7 @@ err_code plan_make(const train_opts *o, const source *rows, train_plan *p, err *
     if (o->auxk >= 0) p->rules.auxk = o->auxk;
     if (t->options & TRAINS_AUXK) p->rules.k_aux = o->k_aux ? o->k_aux : max64(p->cfg.d_out / 2, 1);
     p->rules.own = make_own_rules(o, t, p->steps);
-    p->l0 = (l0_target){.wanted = wanted_l0(o, t), .steps = p->steps};
+    p->l0 = (l0_target){.wanted = wanted_l0(o, t), .steps = p->steps, .counts = t->trains_threshold};
     p->lr = make_schedule(o, rows->d_in, p->steps);
     p->normal_rows = min64(max64(o->batch, NORMAL_ROWS), rows->n_rows);
     p->dead_window = o->dead_rows ? o->dead_rows : dead_default_window(p->rows, o->batch);

@@ -191,7 +191,7 @@ static err_code step(run *r, double lr, err *e) {
     if (rc) return rc;
     normalize_rows(r, r->plan.batch);
     dead_find(&t->dead);
-    if (r->plan.l0.wanted > 0) t->learner.rules.own.sparsity = target_weight(&t->penalty);
+    if (r->plan.l0.wanted > 0) t->learner.rules.own.sparsity = target_weight(&r->plan.l0, &t->penalty);
     rc = learner_step(r->c, &t->learner, r->x, r->y, r->plan.batch, lr, t->dead.dead, t->dead.n_dead, &found, e);
     if (rc) return rc;
     dead_count(&t->dead, &t->learner.batch.f.by_latent, r->plan.batch);

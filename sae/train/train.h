@@ -8,6 +8,7 @@
  *   OUT/cfg.json, OUT/sae_weights.safetensors   the result: there once training is complete, as sae.h describes it
  *   OUT/train.json                              every option and constant, and once complete the result
  *   OUT/metrics.csv                             step,rows,fvu,l0,dead,lr,rows_per_second: a line each log_every rows, held-out rows
+ *   OUT/metrics.png                             its curves, where curves.h drew them
  *   OUT/checkpoint/                             state to go on from; removed once training is complete
  *
  * Exact: the same source, options and machine level give the same weights on any number of threads, however often the run

@@ -94,7 +94,7 @@ const sae_training sae_training_jumprelu = {
     .unit_decoder = true,
     .uses_other = true,
     .trains_threshold = true,
-    .threshold = 0.001,
+    .threshold = 1, /* rows come with E ||x||^2 = d, so scores begin as normal numbers: a sixth of them is above */
     .choose = choose,
     .add_terms = add_terms,
     .complete = complete,

@@ -1,5 +1,6 @@
 #include "cli/command.h"
 #include "core/names.h"
+#include "sae/train/curves.h"
 #include "sae/train/train.h"
 #include "sae/variants/training.h"
 
@@ -122,6 +123,7 @@ static err_code run(ctx *c, const parsed_options *o, err *e) {
     err_code rc;
     source *rows = NULL;
     train_result result;
+    bool drawn;
     source_opts from = SOURCE_DEFAULTS;
     train_opts how = train_options(o);
     from.dataset = opt_string(o, "dataset");
@@ -133,6 +135,10 @@ static err_code run(ctx *c, const parsed_options *o, err *e) {
     TRY(source_open_hdf5(c, opt_arg(o, 0), &from, &rows, e));
     TRY(check_rows(opt_arg(o, 0), rows, how.batch, e));
     TRY(train_run(c, rows, &how, &result, e));
+    if (result.resumed_from < result.rows) {
+        TRY(curves_draw(how.out, &drawn, e));
+        if (!drawn) ctx_log(c, LOG_NOTE, "gnuplot did not draw the curves of metrics.csv (is gnuplot-nox installed?)");
+    }
     if (opt_json(o))
         rc = command_print_json(o, result_to_json(o, &result), e);
     else

@@ -7,7 +7,8 @@
 #include <cpuid.h>
 #endif
 
-static const char *const cpu_names[] = {[CPU_PORTABLE] = "portable", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512"};
+static const char *const cpu_names[] = {
+    [CPU_PORTABLE] = "portable", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512", [CPU_VNNI] = "vnni"};
 
 #if defined(__x86_64__)
 static bool has_f16c(void) { /* clang's __builtin_cpu_supports does not know the name */
@@ -20,7 +21,9 @@ static cpu_level cpu_detect(void) {
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    return avx2 && avx512 ? CPU_AVX512 : avx2 ? CPU_AVX2 : CPU_PORTABLE;
+    bool vnni = __builtin_cpu_supports("avx512vnni");
+    if (avx2 && avx512) return vnni ? CPU_VNNI : CPU_AVX512;
+    return avx2 ? CPU_AVX2 : CPU_PORTABLE;
 }
 #else
 static cpu_level cpu_detect(void) { return CPU_PORTABLE; }

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef enum cpu_level { CPU_PORTABLE, CPU_AVX2, CPU_AVX512 } cpu_level; /* each includes the ones before it */
+typedef enum cpu_level { CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_VNNI } cpu_level; /* each includes the ones before it */
 
 typedef enum log_level { LOG_WARNING, LOG_NOTE, LOG_DEBUG } log_level;
 
@@ -34,7 +34,7 @@ typedef struct ctx {
     const volatile sig_atomic_t *cancel; /* set non-zero (by Ctrl-C) to stop at the next safe point; may be NULL */
 } ctx;
 
-/* The highest level this machine runs; SAE_CPU=portable|avx2|avx512 in the environment lowers it. */
+/* The highest level this machine runs; SAE_CPU=portable|avx2|avx512|vnni in the environment lowers it. */
 cpu_level cpu_best(void);
 const char *cpu_level_name(cpu_level level);
 

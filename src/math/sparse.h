@@ -71,6 +71,10 @@ typedef struct sparse_kernels {
                  float *restrict v, int64_t d);
 
     float (*dot)(const float *a, const float *b, int64_t d);
+
+    /* out[e] = <x, rows[indices[e]]>, each with the bits of dot; rows [.., d] */
+    void (*dots)(const float *restrict x, int64_t d, const float *restrict rows, const uint32_t *restrict indices, int64_t n,
+                 float *restrict out);
 } sparse_kernels;
 
 const sparse_kernels *sparse_kernels_for(cpu_level level);

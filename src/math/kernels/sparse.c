@@ -1,49 +1,14 @@
 /* The kernels of math/sparse.h. Rows of W and of the batch are visited in fours: a sum that stays in cache is read and
  * written once for four rows, and while four are worked on the next four are fetched. */
 #include "math/sparse.h"
+#include "math/kernels/found.h"
 #include "math/kernels/level.h"
-#include "math/kernels/vec.h"
 
 #include <limits.h>
 #include <math.h>
 #include <string.h>
 
 /* ---- which latents fire ---- */
-
-/* Appends the lanes of s named by mask; returns their number. Writes up to LANES values. */
-static inline int64_t append(unsigned mask, vec s, uint32_t first, float *restrict values, uint32_t *restrict indices) {
-#if defined(__AVX512F__)
-    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    __m512i index = _mm512_add_epi32(_mm512_set1_epi32((int)first), lanes);
-    _mm512_storeu_ps(values,
-                     _mm512_maskz_compress_ps((__mmask16)mask, s)); /* not compressstore: that is microcode on Zen 4 */
-    _mm512_storeu_si512(indices, _mm512_maskz_compress_epi32((__mmask16)mask, index));
-    return __builtin_popcount(mask);
-#else
-    float lanes[LANES];
-    int64_t n = 0;
-    vec_store(lanes, LANES, s);
-    for (; mask; mask &= mask - 1, n++) {
-        int l = __builtin_ctz(mask);
-        values[n] = lanes[l];
-        indices[n] = first + (uint32_t)l;
-    }
-    return n;
-#endif
-}
-
-/* Where a scan stands. */
-typedef struct found {
-    float *values;
-    uint32_t *indices;
-    int64_t n;
-} found;
-
-static inline void append_above(vec s, vec floor, int64_t n, uint32_t first, found *to) {
-    unsigned mask = vec_above(s, floor);
-    if (n < LANES) mask &= (1u << n) - 1;
-    if (mask) to->n += append(mask, s, first, to->values + to->n, to->indices + to->n);
-}
 
 static int64_t KERNEL(scan_above)(const float *restrict scores, const float *restrict bias, int64_t n_scores, float floor,
                                   uint32_t first, float *restrict values, uint32_t *restrict indices) {
@@ -203,6 +168,19 @@ static float KERNEL(dot)(const float *a, const float *b, int64_t d) {
     return vec_sum(s);
 }
 
+static void KERNEL(dots)(const float *restrict x, int64_t d, const float *restrict rows, const uint32_t *restrict indices,
+                         int64_t n_rows, float *restrict out) {
+    const float *r[4], *next[4];
+    float p[4];
+    if (n_rows) four_rows(rows, d, indices, n_rows, 0, next);
+    for (int64_t e = 0; e < n_rows; e += 4) {
+        memcpy(r, next, sizeof r);
+        four_rows(rows, d, indices, n_rows, e + 4, next);
+        dot_four(p, x, d, r, next);
+        for (int l = 0; l < 4 && e + l < n_rows; l++) out[e + l] = p[l];
+    }
+}
+
 static void KERNEL(project_out)(float *restrict g, const float *restrict w, int64_t d) {
     float square = KERNEL(dot)(w, w, d);
     if (square == 0) return;
@@ -256,4 +234,5 @@ const sparse_kernels KERNEL(sparse_kernels) = {
     .normalize = KERNEL(normalize),
     .adam = KERNEL(adam),
     .dot = KERNEL(dot),
+    .dots = KERNEL(dots),
 };

@@ -1,7 +1,8 @@
 /* encode.c — latents of rows, and rows from latents.
  *
  * Scores are made a tile at a time, ENCODE_ROWS rows by SAE_TILE_LATENTS latents, and picked from while they are in cache:
- * no [n, d_sae] matrix exists. Threads take blocks of rows; a row's latents do not depend on which thread had it. */
+ * no [n, d_sae] matrix exists. Threads take blocks of rows; a row's latents do not depend on which thread had it. Where the k
+ * largest scores fire, top.h finds them. */
 #include "sae/encode.h"
 #include "core/mem.h"
 #include "math/blas.h"
@@ -16,13 +17,19 @@
  * rate of one large product; 128 rows give 83 %. */
 enum { ENCODE_ROWS = 256, PICKS_BYTES_MAX = 64 << 20 };
 
+/* Packing latents as whole numbers pays for itself from so many rows on; where many of the latents fire, bounds exclude few. */
+enum { PRESELECT_ROWS_MIN = 512, PRESELECT_LATENTS_PER_K = 32, BALANCE_ROWS = 256 };
+
 /* What a thread needs for one block of rows. */
 typedef struct workspace {
-    float *scores;     /* [block_rows, SAE_TILE_LATENTS] */
+    float *scores;     /* [block_rows, SAE_TILE_LATENTS]; NULL where top finds the picks */
     float *prepared;   /* [block_rows, d_in]; NULL when rows are used as they are */
     float *values;     /* [block_rows, capacity] */
     uint32_t *indices; /* [block_rows, capacity] */
     row_picks *picks;  /* [block_rows] into values and indices */
+    top_space *top;
+    int64_t *counts; /* [block_rows] of top */
+    top_counts sum;
 } workspace;
 
 /* The latents of one block of rows, one after the other. */
@@ -38,6 +45,7 @@ typedef struct encoder {
     const float *x;
     int64_t n, block_rows, n_blocks, capacity;
     bool subtract, normalize;
+    top top;       /* where the variant picks the largest */
     workspace *ws; /* [n_threads] */
     int n_threads;
     piece *pieces; /* [n_blocks] */
@@ -45,15 +53,23 @@ typedef struct encoder {
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
+static bool uses_top(const encoder *n) { return n->s->cfg.variant->picks_largest; }
+
 static err_code workspace_init(const encoder *n, workspace *w, err *e) {
-    size_t rows = (size_t)n->block_rows, capacity = (size_t)n->capacity, picks;
-    err_code rc = mem_new(&w->scores, rows, SAE_TILE_LATENTS * sizeof *w->scores, "scores of latents", e);
-    if (!mem_mul(rows, capacity, &picks)) return err_nomem(e, "picks of rows", rows);
-    if (!rc) rc = mem_new(&w->values, picks, sizeof *w->values, "picks of rows", e);
-    if (!rc) rc = mem_new(&w->indices, picks, sizeof *w->indices, "picks of rows", e);
-    if (!rc) rc = mem_new(&w->picks, rows, sizeof *w->picks, "picks of rows", e);
-    if (!rc && (n->subtract || n->normalize))
-        rc = mem_new(&w->prepared, rows, (size_t)n->s->cfg.d_in * sizeof(float), "centred rows", e);
+    size_t rows = (size_t)n->block_rows, picks;
+    err_code rc;
+    if (!mem_mul(rows, (size_t)n->capacity, &picks)) return err_nomem(e, "picks of rows", rows);
+    TRY(mem_new(&w->values, picks, sizeof *w->values, "picks of rows", e));
+    TRY(mem_new(&w->indices, picks, sizeof *w->indices, "picks of rows", e));
+    TRY(mem_new(&w->picks, rows, sizeof *w->picks, "picks of rows", e));
+    if (uses_top(n)) {
+        TRY(mem_new(&w->counts, rows, sizeof *w->counts, "picks of rows", e));
+        TRY(top_space_new(&n->top, &w->top, e));
+    } else
+        TRY(mem_new(&w->scores, rows, SAE_TILE_LATENTS * sizeof *w->scores, "scores of latents", e));
+    if (n->subtract || n->normalize)
+        TRY(mem_new(&w->prepared, rows, (size_t)n->s->cfg.d_in * sizeof(float), "centred rows", e));
+done:
     return rc;
 }
 
@@ -64,8 +80,11 @@ static void encoder_release(encoder *n) {
         free(n->ws[t].values);
         free(n->ws[t].indices);
         free(n->ws[t].picks);
+        free(n->ws[t].counts);
+        top_space_free(n->ws[t].top);
     }
     free(n->ws);
+    top_release(&n->top);
     for (int64_t b = 0; n->pieces && b < n->n_blocks; b++) {
         free(n->pieces[b].values);
         free(n->pieces[b].indices);
@@ -73,14 +92,60 @@ static void encoder_release(encoder *n) {
     free(n->pieces);
 }
 
-static err_code encoder_init(encoder *n, const ctx *c, const sae *s, const float *x, int64_t n_rows, bool centred, err *e) {
+/* ---- rows as the encoder sees them ---- */
+
+/* z - b_dec, or what of it there is, of rows x [n, d_in]; into z unless that is x itself. */
+static const float *prepared_rows(const encoder *n, float *z, const float *x, int64_t rows) {
+    int64_t d = n->s->cfg.d_in;
+    if (!n->subtract && !n->normalize) return x;
+    for (int64_t r = 0; r < rows; r++) {
+        const float *from = x + r * d;
+        float *to = z + r * d;
+        row_units u = n->normalize ? n->s->cfg.norm->units(from, d) : (row_units){0, 1, 1};
+        for (int64_t j = 0; j < d; j++) to[j] = n->normalize ? (from[j] - u.mean) / u.divisor : from[j];
+        for (int64_t j = 0; n->subtract && j < d; j++) to[j] -= n->s->b_dec[j];
+    }
+    return z;
+}
+
+/* ---- life ---- */
+
+static bool whole_numbers_pay(const encoder *n, const ctx *c, preselect how) {
+    if (how != PRESELECT_AUTO) return how == PRESELECT_ON;
+    return c->cpu >= CPU_AVX2 && n->n >= PRESELECT_ROWS_MIN && n->s->cfg.d_sae >= PRESELECT_LATENTS_PER_K * n->s->cfg.k;
+}
+
+static err_code init_top(encoder *n, const ctx *c, preselect how, err *e) {
+    int64_t rows = min64(n->n, BALANCE_ROWS);
+    float *z = NULL;
     err_code rc;
-    int64_t capacity = s->cfg.variant->capacity(&s->cfg) + SPARSE_SLACK;
-    int64_t affordable = PICKS_BYTES_MAX / (capacity * (int64_t)(sizeof(float) + sizeof(uint32_t)));
-    *n = (encoder){.s = s, .k = sparse_kernels_for(c->cpu), .x = x, .n = n_rows, .capacity = capacity};
+    if (n->subtract || n->normalize) TRY(mem_new(&z, (size_t)rows, (size_t)n->s->cfg.d_in * sizeof *z, "centred rows", e));
+    TRY(top_init(&n->top, c, n->s, whole_numbers_pay(n, c, how) ? TOP_WHOLE : TOP_FLOAT, prepared_rows(n, z, n->x, rows),
+                 rows, e));
+    n->capacity = n->s->cfg.k;
+    n->block_rows = n->top.block_rows;
+done:
+    free(z);
+    return rc;
+}
+
+static void init_tiles(encoder *n) {
+    n->capacity = n->s->cfg.variant->capacity(&n->s->cfg) + SPARSE_SLACK;
+    int64_t affordable = PICKS_BYTES_MAX / (n->capacity * (int64_t)(sizeof(float) + sizeof(uint32_t)));
+    n->block_rows = min64(ENCODE_ROWS, affordable > 16 ? affordable : 16);
+}
+
+static err_code encoder_init(encoder *n, const ctx *c, const sae *s, const float *x, int64_t n_rows, bool centred,
+                             preselect how, err *e) {
+    err_code rc;
+    *n = (encoder){.s = s, .k = sparse_kernels_for(c->cpu), .x = x, .n = n_rows};
     n->subtract = !centred && s->cfg.apply_b_dec_to_input;
     n->normalize = !centred && s->cfg.norm;
-    n->block_rows = min64(min64(ENCODE_ROWS, n_rows), affordable > 16 ? affordable : 16);
+    if (uses_top(n))
+        TRY(init_top(n, c, how, e));
+    else
+        init_tiles(n);
+    n->block_rows = min64(n->block_rows, n_rows);
     n->n_blocks = (n_rows + n->block_rows - 1) / n->block_rows;
     n->n_threads = (int)min64(c->threads, n->n_blocks);
     TRY(mem_new0(&n->pieces, (size_t)n->n_blocks, sizeof *n->pieces, "latents", e));
@@ -91,20 +156,6 @@ done:
 }
 
 /* ---- one block of rows ---- */
-
-/* z - b_dec, or what of it there is. */
-static const float *prepared_rows(const encoder *n, workspace *w, int64_t first, int64_t rows) {
-    int64_t d = n->s->cfg.d_in;
-    const float *x = n->x + first * d;
-    if (!n->subtract && !n->normalize) return x;
-    for (int64_t r = 0; r < rows; r++, x += d) {
-        float *z = w->prepared + r * d;
-        row_units u = n->normalize ? n->s->cfg.norm->units(x, d) : (row_units){0, 1, 1};
-        for (int64_t j = 0; j < d; j++) z[j] = n->normalize ? (x[j] - u.mean) / u.divisor : x[j];
-        for (int64_t j = 0; n->subtract && j < d; j++) z[j] -= n->s->b_dec[j];
-    }
-    return w->prepared;
-}
 
 /* Moves the block's picks to the block's own memory; counts go to indptr[first + 1 ..]. */
 static void keep_piece(const workspace *w, int64_t first, int64_t rows, piece *p, int64_t *indptr) {
@@ -121,10 +172,9 @@ static void keep_piece(const workspace *w, int64_t first, int64_t rows, piece *p
     }
 }
 
-static void encode_block(const encoder *n, workspace *w, int64_t block, int64_t *indptr) {
+static void scan_tiles(const encoder *n, workspace *w, const float *x, int64_t rows) {
     const sae *s = n->s;
-    int64_t d = s->cfg.d_in, first = block * n->block_rows, rows = min64(n->block_rows, n->n - first);
-    const float *x = prepared_rows(n, w, first, rows);
+    int64_t d = s->cfg.d_in;
     for (int64_t r = 0; r < rows; r++)
         w->picks[r] = (row_picks){w->values + r * n->capacity, w->indices + r * n->capacity, 0, -INFINITY};
     for (int64_t i = 0; i < s->cfg.d_sae; i += SAE_TILE_LATENTS) {
@@ -133,7 +183,19 @@ static void encode_block(const encoder *n, workspace *w, int64_t block, int64_t 
         for (int64_t r = 0; r < rows; r++)
             s->cfg.variant->scan(n->k, s, w->scores + r * SAE_TILE_LATENTS, i, latents, &w->picks[r]);
     }
-    for (int64_t r = 0; r < rows; r++) s->cfg.variant->finish(n->k, s, &w->picks[r]);
+}
+
+static void find_largest(const encoder *n, workspace *w, const float *x, int64_t rows) {
+    int64_t k = n->capacity;
+    top_find(&n->top, w->top, x, rows, w->values, w->indices, w->counts, &w->sum);
+    for (int64_t r = 0; r < rows; r++) w->picks[r] = (row_picks){w->values + r * k, w->indices + r * k, w->counts[r], 0};
+}
+
+static void encode_block(const encoder *n, workspace *w, int64_t block, int64_t *indptr) {
+    int64_t first = block * n->block_rows, rows = min64(n->block_rows, n->n - first);
+    const float *x = prepared_rows(n, w->prepared, n->x + first * n->s->cfg.d_in, rows);
+    (uses_top(n) ? find_largest : scan_tiles)(n, w, x, rows);
+    for (int64_t r = 0; r < rows; r++) n->s->cfg.variant->finish(n->k, n->s, &w->picks[r]);
     keep_piece(w, first, rows, &n->pieces[block], indptr);
 }
 
@@ -156,15 +218,17 @@ static err_code join_pieces(const encoder *n, const ctx *c, sparse_acts *out, er
     return ERR_OK;
 }
 
-static err_code encode(const ctx *c, const sae *s, const float *x, int64_t n_rows, bool centred, sparse_acts *out, err *e) {
+static err_code encode(const ctx *c, const sae *s, const float *x, int64_t n_rows, bool centred, preselect how,
+                       sparse_acts *out, top_counts *sum, err *e) {
     err_code rc;
     encoder n = {0};
     sparse_reset(out);
     TRY(sparse_reserve(out, n_rows, 0, e));
     if (n_rows == 0) goto done;
-    TRY(encoder_init(&n, c, s, x, n_rows, centred, e));
+    TRY(encoder_init(&n, c, s, x, n_rows, centred, how, e));
 #pragma omp parallel for num_threads(n.n_threads) schedule(dynamic)
     for (int64_t block = 0; block < n.n_blocks; block++) encode_block(&n, &n.ws[omp_get_thread_num()], block, out->indptr);
+    for (int t = 0; sum && t < n.n_threads; t++) top_counts_add(sum, &n.ws[t].sum);
     TRY(join_pieces(&n, c, out, e));
 done:
     encoder_release(&n);
@@ -172,11 +236,12 @@ done:
 }
 
 err_code sae_encode(const ctx *c, const sae *s, const float *x, int64_t n, sparse_acts *out, err *e) {
-    return encode(c, s, x, n, false, out, e);
+    return encode(c, s, x, n, false, PRESELECT_AUTO, out, NULL, e);
 }
 
-err_code sae_encode_centred(const ctx *c, const sae *s, const float *x, int64_t n, sparse_acts *out, err *e) {
-    return encode(c, s, x, n, true, out, e);
+err_code sae_encode_centred(const ctx *c, const sae *s, const float *x, int64_t n, preselect how, sparse_acts *out,
+                            top_counts *sum, err *e) {
+    return encode(c, s, x, n, true, how, out, sum, e);
 }
 
 /* ---- back ---- */

@@ -2,9 +2,13 @@
 #ifndef SAE_ENCODE_H
 #define SAE_ENCODE_H
 
-#include "sae/sae.h"
+#include "sae/top.h"
 
-/* sae_encode where b_dec, if it is to be subtracted, already was. */
-err_code sae_encode_centred(const ctx *c, const sae *s, const float *x /* [n, d_in] */, int64_t n, sparse_acts *out, err *e);
+/* How the k largest scores are looked for, with the same result: PRESELECT_AUTO takes what is faster on this machine. */
+typedef enum preselect { PRESELECT_AUTO, PRESELECT_OFF, PRESELECT_ON } preselect;
+
+/* sae_encode where b_dec, if it is to be subtracted, already was. sum, if not NULL, receives what top.h counts, which it adds. */
+err_code sae_encode_centred(const ctx *c, const sae *s, const float *x /* [n, d_in] */, int64_t n, preselect how,
+                            sparse_acts *out, top_counts *sum, err *e);
 
 #endif

@@ -30,7 +30,7 @@ static err_code choose(const ctx *c, auxk_term *a, const sae *s, const float *x,
         .W_enc = a->W_enc,
         .b_enc = a->b_enc,
     };
-    rc = sae_encode_centred(c, &part, x, n, &a->z, e);
+    rc = sae_encode_centred(c, &part, x, n, PRESELECT_AUTO, &a->z, NULL, e);
     if (rc) return rc;
     for (int64_t i = 0; i < a->z.indptr[n]; i++) a->z.indices[i] = dead[a->z.indices[i]];
     return ERR_OK;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HEADER "step,rows,fvu,l0,dead,lr,rows_per_second\n"
+#define HEADER "step,rows,fvu,l0,dead,lr,fallback,rows_per_second\n"
 
 enum { BYTES_MAX = 64 << 20 };
 
@@ -44,8 +44,8 @@ done:
 }
 
 err_code metrics_add(metrics_file *m, const metrics_line *l, err *e) {
-    if (fprintf(m->file, "%lld,%lld,%.6g,%.6g,%.6g,%.6g,%.6g\n", (long long)l->step, (long long)l->rows, l->fvu, l->l0,
-                l->dead, l->lr, l->rows_per_second) < 0 ||
+    if (fprintf(m->file, "%lld,%lld,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g\n", (long long)l->step, (long long)l->rows, l->fvu, l->l0,
+                l->dead, l->lr, l->fallback, l->rows_per_second) < 0 ||
         fflush(m->file))
         return err_set_errno(e, "%s: cannot write", m->path);
     return ERR_OK;

@@ -1,4 +1,4 @@
-/* metrics.h — metrics.csv: step,rows,fvu,l0,dead,lr,rows_per_second, a line each time a run logs, appended as it goes. */
+/* metrics.h — metrics.csv: step,rows,fvu,l0,dead,lr,fallback,rows_per_second, a line each time a run logs, appended as it goes. */
 #ifndef SAE_TRAIN_METRICS_H
 #define SAE_TRAIN_METRICS_H
 
@@ -10,6 +10,7 @@
 typedef struct metrics_line {
     int64_t step, rows;
     double fvu, l0, dead, lr, rows_per_second;
+    double fallback; /* share of the last batch's rows that had too many candidates for the largest scores */
 } metrics_line;
 
 typedef struct metrics_file {

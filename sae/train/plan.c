@@ -93,7 +93,7 @@ static sae_config make_config(const train_opts *o, const source *rows, const sae
 static double threshold_keep(int64_t steps) { return 1 - 1 / (double)min64(max64(steps / 20, 1), 1000); }
 
 static training_rules make_own_rules(const train_opts *o, const sae_training *t, int64_t steps) {
-    training_rules own = {.sparsity = o->sparsity};
+    training_rules own = {.sparsity = o->sparsity, .preselect = o->preselect};
     if (t->options & TRAINS_K) own.k = k_of(o);
     if (t->options & TRAINS_BANDWIDTH) own.bandwidth = o->bandwidth > 0 ? o->bandwidth : BANDWIDTH;
     if (t->after) own.threshold_keep = threshold_keep(steps);

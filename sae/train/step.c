@@ -547,6 +547,7 @@ err_code learner_step(const ctx *c, learner *l, float *x, const float *y, int64_
     *out = (step_report){0};
     TRY(reserve(c, l, n, e));
     begin_batch(c, l, x, y, n);
+    b->counts = &out->top;
     TRY(t->choose(b, e));
     out->l0 = (double)b->f.by_row.indptr[n] / (double)n;
     out->seconds[STEP_ENCODE] = lap(&clock);

@@ -51,6 +51,7 @@ typedef struct step_report {
     double l0;        /* latents a row */
     double grad_norm; /* after projection, before clipping; 0 without clipping */
     double dense;     /* share of the blocks of latents whose gradients were matrix products */
+    top_counts top;   /* of looking for the largest scores */
     double seconds[N_STEP_PARTS];
 } step_report;
 

@@ -28,6 +28,7 @@ typedef struct run {
     float *x_hat;               /* [batch, d_out] */
     int64_t resumed_from;       /* rows */
     double began, checkpointed; /* seconds of the monotonic clock */
+    top_counts looked;          /* in the last step */
     char note[64];
 } run; /* zero-initialise */
 
@@ -97,7 +98,8 @@ static err_code log_line(run *r, double lr, err *e) {
                                .l0 = now.l0,
                                .dead = now.dead,
                                .lr = lr,
-                               .rows_per_second = now.rows_per_second};
+                               .rows_per_second = now.rows_per_second,
+                               .fallback = r->looked.rows ? (double)r->looked.fallbacks / (double)r->looked.rows : 0};
     return metrics_add(&r->metrics, &line, e);
 }
 
@@ -194,6 +196,7 @@ static err_code step(run *r, double lr, err *e) {
     if (r->plan.l0.wanted > 0) t->learner.rules.own.sparsity = target_weight(&r->plan.l0, &t->penalty);
     rc = learner_step(r->c, &t->learner, r->x, r->y, r->plan.batch, lr, t->dead.dead, t->dead.n_dead, &found, e);
     if (rc) return rc;
+    r->looked = found.top;
     dead_count(&t->dead, &t->learner.batch.f.by_latent, r->plan.batch);
     if (r->plan.l0.wanted > 0) target_update(&r->plan.l0, &t->penalty, t->learner.steps - 1, found.l0, lr / r->plan.lr.peak);
     return ERR_OK;

@@ -7,7 +7,7 @@
  *
  *   OUT/cfg.json, OUT/sae_weights.safetensors   the result: there once training is complete, as sae.h describes it
  *   OUT/train.json                              every option and constant, and once complete the result
- *   OUT/metrics.csv                             step,rows,fvu,l0,dead,lr,rows_per_second: a line each log_every rows, held-out rows
+ *   OUT/metrics.csv                             step,rows,fvu,l0,dead,lr,fallback,rows_per_second: a line each log_every rows, held-out rows
  *   OUT/metrics.png                             its curves, where curves.h drew them
  *   OUT/checkpoint/                             state to go on from; removed once training is complete
  *
@@ -22,6 +22,7 @@
 #define SAE_TRAIN_TRAIN_H
 
 #include "activations/source.h"
+#include "sae/encode.h"
 
 typedef struct train_opts {
     const char *variant;  /* a row of variants/training.h; an option it does not have is ERR_USAGE */
@@ -44,6 +45,7 @@ typedef struct train_opts {
     int64_t dead_rows;    /* a latent that did not fire in this many rows is dead; 0: the rule of dead.h */
     int64_t log_every;    /* rows between two lines of metrics; 0: so that there are at most fifty */
     int64_t checkpoint_every; /* rows between two checkpoints; 0: about every two minutes */
+    preselect preselect;      /* how the largest scores are looked for; changes no result */
     const char *out;          /* folder */
     const char *metrics;      /* path of metrics.csv; NULL: in the folder */
     const char *command;      /* provenance, may be NULL */

@@ -18,6 +18,7 @@
 #ifndef SAE_VARIANTS_TRAINING_H
 #define SAE_VARIANTS_TRAINING_H
 
+#include "sae/encode.h"
 #include "sae/inverted.h"
 #include "sae/variants/variants.h"
 
@@ -31,6 +32,7 @@ typedef struct training_rules {
     double threshold_keep; /* batchtopk: share of its threshold that a step leaves as it was */
     int n_prefixes;        /* matryoshka: latents that must reconstruct alone, ascending, the last one d_sae; 0: all */
     int64_t prefixes[PREFIXES_MAX];
+    preselect preselect; /* how the largest scores are looked for; changes no result */
 } training_rules;
 
 /* Latents of a batch, both ways. */
@@ -61,6 +63,7 @@ typedef struct train_batch {
     const float *linear; /* [n, d_out] x W_skip^T; NULL without */
     int64_t n;
     double unit;
+    top_counts *counts; /* of the engine */
 
     latent_set f;               /* latents that fire: what is decoded */
     latent_set other;           /* gated: gates that are open; jumprelu: latents within the estimator's window */

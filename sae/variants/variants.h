@@ -33,6 +33,8 @@ struct sae_variant {
 
     /* What more this variant asks of a configuration; may be NULL. */
     err_code (*check)(const sae_config *cfg, err *e);
+    /* The k largest scores of a row are its picks: sae/top.h finds them, exactly, and capacity and scan are NULL. */
+    bool picks_largest;
     /* Upper bound on the picks of a row between two scans, without the slack of math/sparse.h. */
     int64_t (*capacity)(const sae_config *cfg);
     /* Takes from scores[j] + b_enc[first + j], j in [0, n), n <= SAE_TILE_LATENTS. */

@@ -3,7 +3,8 @@
  *   bench_train [d_in [d_sae [k [batch [steps]]]]]      default 576 9216 32 4096 8
  *
  * Rows are sums of 32 of as many planted directions as there are latents, plus noise. "of GEMM" is the time of x W_enc^T alone
- * divided by the step's. The last lines have 5 % of the latents dead. */
+ * divided by the step's. "float" and "whole": how the largest scores are looked for (sae/top.h). The last lines have 5 % of the
+ * latents dead. */
 #include "support/test.h"
 
 #include "core/mem.h"
@@ -67,13 +68,14 @@ static double gemm_seconds(const ctx *c, const shape *s, const float *x, const f
 }
 
 static void print_step(const shape *s, const char *what, double gemm, double total, const double *parts) {
-    printf("%-24s %8.1f ms %9.0f rows/s  %4.2f of GEMM  ", what, 1e3 * total, (double)s->batch / total, gemm / total);
+    printf("%-30s %8.1f ms %9.0f rows/s  %4.2f of GEMM  ", what, 1e3 * total, (double)s->batch / total, gemm / total);
     for (int p = 0; p < N_STEP_PARTS; p++) printf(" %s %4.1f%%", step_part_names[p], 100 * parts[p] / total);
     printf("\n");
 }
 
 /* Median times of steps; n_dead latents are told to be dead. */
-static void run_steps(const ctx *c, const shape *s, const float *directions, const float *rows, double gemm, int64_t n_dead) {
+static void run_steps(const ctx *c, const shape *s, const float *directions, const float *rows, double gemm, int64_t n_dead,
+                      preselect how) {
     learner l;
     err e = {0};
     step_rules rules = step_defaults(&sae_training_topk);
@@ -84,7 +86,9 @@ static void run_steps(const ctx *c, const shape *s, const float *directions, con
     uint32_t *dead = malloc((size_t)n_dead * sizeof *dead + 1);
     for (int p = 0; p < N_STEP_PARTS; p++) parts[p] = calloc((size_t)s->steps, sizeof(double));
     for (int64_t i = 0; i < n_dead; i++) dead[i] = (uint32_t)(i * (s->d_sae / n_dead));
+    top_counts looked = {0};
     rules.k_aux = s->d_in / 2;
+    rules.own.preselect = how;
     must(learner_init(&l, &cfg, &rules, &e), &e);
     memcpy(l.s->W_enc, directions, (size_t)(s->d_sae * s->d_in) * sizeof(float));
     memcpy(l.s->W_dec, directions, (size_t)(s->d_sae * s->d_in) * sizeof(float));
@@ -95,12 +99,16 @@ static void run_steps(const ctx *c, const shape *s, const float *directions, con
         must(learner_step(c, &l, x, NULL, s->batch, 1e-4, dead, n_dead, &report, &e), &e);
         if (t < 0) continue;
         total[t] = omp_get_wtime() - began;
+        top_counts_add(&looked, &report.top);
         for (int p = 0; p < N_STEP_PARTS; p++) parts[p][t] = report.seconds[p];
     }
     for (int p = 0; p < N_STEP_PARTS; p++) medians[p] = median(parts[p], s->steps);
     char what[64];
-    snprintf(what, sizeof what, "%d threads, %lld dead", c->threads, (long long)n_dead);
+    snprintf(what, sizeof what, "%d threads, %s, %lld dead", c->threads, how == PRESELECT_ON ? "whole" : "float",
+             (long long)n_dead);
     print_step(s, what, gemm, median(total, s->steps), medians);
+    printf("%36.1f exact scores a row, %.4f %% of the rows with too many candidates\n",
+           (double)looked.rescored / (double)looked.rows, 100 * (double)looked.fallbacks / (double)looked.rows);
     for (int p = 0; p < N_STEP_PARTS; p++) free(parts[p]);
     free(total);
     free(x);
@@ -125,10 +133,11 @@ int main(int argc, char **argv) {
          threads = threads < omp_get_num_procs() ? omp_get_num_procs() : threads + 1) {
         ctx c = test_ctx(threads);
         double gemm = gemm_seconds(&c, &s, rows, directions);
-        printf("%-24s %8.1f ms %9.0f rows/s  %.0f GFLOP/s\n", "encoder GEMM alone", 1e3 * gemm, (double)s.batch / gemm,
+        printf("%-30s %8.1f ms %9.0f rows/s  %.0f GFLOP/s\n", "encoder GEMM alone", 1e3 * gemm, (double)s.batch / gemm,
                2e-9 * (double)s.batch * (double)s.d_sae * (double)s.d_in / gemm);
-        run_steps(&c, &s, directions, rows, gemm, 0);
-        run_steps(&c, &s, directions, rows, gemm, s.d_sae / 20);
+        run_steps(&c, &s, directions, rows, gemm, 0, PRESELECT_OFF);
+        run_steps(&c, &s, directions, rows, gemm, 0, PRESELECT_ON);
+        run_steps(&c, &s, directions, rows, gemm, s.d_sae / 20, PRESELECT_ON);
     }
     free(directions);
     free(rows);

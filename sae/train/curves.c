@@ -20,7 +20,7 @@ static void add_quoted(strbuf *s, const char *text) {
     strbuf_add_str(s, "'");
 }
 
-/* Columns of metrics.csv: step, rows, fvu, l0, dead, lr, rows_per_second. */
+/* Columns of metrics.csv: step, rows, fvu, l0, dead, lr, fallback, rows_per_second. */
 static void add_plot(strbuf *s, const char *csv, const char *title, const char *column, const char *more) {
     strbuf_addf(s, "set ylabel '%s'\n%splot ", title, more);
     add_quoted(s, csv);

@@ -13,6 +13,7 @@ enum {
     WHOLE_ROWS = 96,  /* their whole numbers and candidates stay in L2 while panels of latents pass */
     LIMIT_MIN = 1024, /* candidates a row may have, at least */
     LIMIT_PER_K = 8,
+    EXACT_ROWS = 8, /* up to so many rows, all exact scores cost less than bounds for a product's */
     PRUNE_MIN = 256 /* fewer candidates are not worth a look */
 };
 
@@ -44,8 +45,8 @@ static err_code allocate(top *t, err *e) {
     preselect_latents *l = &t->latents;
     size_t n = (size_t)round_up(l->n, TILE);
     err_code rc;
-    TRY(mem_new(&l->norm, n, sizeof *l->norm, "packed latents", e));
-    TRY(mem_new(&l->slack, n, sizeof *l->slack, "packed latents", e));
+    TRY(mem_new0(&l->norm, n, sizeof *l->norm, "packed latents", e));
+    TRY(mem_new0(&l->slack, n, sizeof *l->slack, "packed latents", e));
     TRY(mem_new0(&l->error, n, sizeof *l->error, "packed latents", e));
     if (t->method == TOP_FLOAT) goto done;
     TRY(mem_new(&t->inverse_s, (size_t)l->d, sizeof *t->inverse_s, "packed latents", e));
@@ -62,7 +63,7 @@ static void measure(top *t, int64_t i) {
     int64_t d = t->latents.d;
     const float *w = t->s->W_enc + i * d;
     t->latents.norm[i] = 1.001f * sqrtf(t->k->dot(w, w, d));
-    t->latents.slack[i] = 0x1p-21f * fabsf(t->s->b_enc[i]) + 1e-30f;
+    t->latents.slack[i] = preselect_slack(t->s->b_enc[i]);
 }
 
 static err_code pack(top *t, const ctx *c, const float *s, err *e) {
@@ -85,6 +86,7 @@ err_code top_init(top *t, const ctx *c, const sae *s, top_method method, const f
     err_code rc;
     *t = (top){.s = s, .k = sparse_kernels_for(c->cpu), .p = p, .latents = {.n = s->cfg.d_sae, .d = s->cfg.d_in}};
     t->method = s->cfg.d_in <= p->max_d ? method : TOP_FLOAT;
+    t->is_exact = t->method == TOP_FLOAT && n <= EXACT_ROWS;
     t->block_rows = t->method == TOP_WHOLE ? WHOLE_ROWS : FLOAT_ROWS;
     t->limit = max64(LIMIT_MIN, LIMIT_PER_K * s->cfg.k);
     TRY(allocate(t, e));
@@ -92,7 +94,7 @@ err_code top_init(top *t, const ctx *c, const sae *s, top_method method, const f
         TRY(mem_new(&scale, (size_t)s->cfg.d_in, sizeof *scale, "packed latents", e));
         balance(x, n, s->cfg.d_in, scale, t->inverse_s);
         TRY(pack(t, c, scale, e));
-    } else {
+    } else if (!t->is_exact) {
 #pragma omp parallel for num_threads(c->threads) schedule(static)
         for (int64_t i = 0; i < s->cfg.d_sae; i++) measure(t, i);
     }
@@ -300,11 +302,20 @@ static void finish(row *a, top_counts *sum) {
 
 /* ---- cheap scores ---- */
 
+static void score_all(const top *t, top_space *w, const float *x, int64_t rows, int64_t first, int64_t n) {
+    int64_t d = t->latents.d;
+    for (int64_t i = 0; i < n; i++) w->ids[i] = (uint32_t)(first + i);
+    for (int64_t r = 0; r < rows; r++) t->k->dots(x + r * d, d, t->s->W_enc, w->ids, n, w->scores + r * TILE);
+}
+
 /* Latents first .. first + n - 1 of rows x by a product in float32, with the bound of what that can lose. */
 static void scan_floats(const top *t, top_space *w, const float *x, int64_t rows, int64_t first, int64_t n) {
     int64_t d = t->latents.d;
     const sae *s = t->s;
-    blas_gemm_nt_serial(rows, n, d, x, d, s->W_enc + first * d, d, 0, w->scores, TILE);
+    if (t->is_exact)
+        score_all(t, w, x, rows, first, n);
+    else
+        blas_gemm_nt_serial(rows, n, d, x, d, s->W_enc + first * d, d, 0, w->scores, TILE);
     for (int64_t r = 0; r < rows; r++) {
         preselect_picks *p = &w->picks[r];
         float most = 1.001f * (w->rows[r].error * t->most_wrong[0] + t->most_wrong[1]);

@@ -17,6 +17,7 @@ typedef enum top_method { TOP_FLOAT, TOP_WHOLE } top_method;
 typedef struct top {
     const sae *s;
     top_method method;
+    bool is_exact; /* TOP_FLOAT of few rows: the cheap scores are the exact ones, and norms are 0 */
     const sparse_kernels *k;
     const preselect_kernels *p;
     preselect_latents latents; /* TOP_FLOAT: only norms and what adding a bias can lose */

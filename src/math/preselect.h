@@ -64,6 +64,9 @@ const preselect_kernels *preselect_kernels_for(cpu_level level);
 /* What a float32 sum of d products can lose, as a share of the product of the factors' norms, with room for a few roundings. */
 static inline float preselect_loss(int64_t d) { return (float)(d + 16) * 0x1p-23f; }
 
+/* What adding a bias can lose. */
+static inline float preselect_slack(float bias) { return 0x1p-21f * fabsf(bias) + 1e-30f; }
+
 /* A row whose cheap scores are a float32 product, against latents of which error is 0. */
 static inline preselect_row preselect_row_of_floats(float square /* |x|^2 */, int64_t d) {
     return (preselect_row){0, 0, 1.001f * preselect_loss(d) * sqrtf(square) + 1e-30f};

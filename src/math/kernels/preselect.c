@@ -143,7 +143,7 @@ static void KERNEL(pack_latent)(preselect_latents *l, int64_t i, const float *w,
         l->step[i] = r.step;
         l->norm[i] = r.norm;
         l->error[i] = 1.001f * (r.lost + preselect_loss(d) * r.norm) + 1e-30f;
-        l->slack[i] = 0x1p-21f * fabsf(bias) + 1e-30f;
+        l->slack[i] = preselect_slack(bias);
         l->bias[i] = bias;
     }
     for (int64_t j = 0; j < size; j += GROUP)

@@ -3,21 +3,21 @@
  *   soft caps                                  scores and logits become cap tanh(s / cap)
  *   a window in layers 0, 2, ..
  */
-#include "model/arch.h"
+#include "model/arch/gemma2.h"
 
 #include <math.h>
 
 /* GGUF cannot say query_pre_attn_scalar; only the 27B model has one that is not d_head: there it is d_model / n_heads. */
-static double default_scalar(const weights *w, const model_config *g) {
-    bool largest = config_is_gguf(w) && g->n_layers == 46 && g->d_model == 4608;
-    return (double)(largest ? g->d_model / g->n_heads : g->d_head);
+static double default_scalar(const weights *w, const model_config *g, const gemma_27b *largest) {
+    bool is_largest = config_is_gguf(w) && g->n_layers == largest->n_layers && g->d_model == largest->d_model;
+    return (double)(is_largest ? g->d_model / g->n_heads : g->d_head);
 }
 
-static err_code describe(const weights *w, model_spec *s, err *e) {
+err_code gemma2_read(const weights *w, const char *architecture, const gemma_27b *largest, model_spec *s, err *e) {
     bool gguf = config_is_gguf(w);
     double scalar;
     err_code rc = ERR_OK;
-    TRY(config_read(w, "gemma2", s, e));
+    TRY(config_read(w, architecture, s, e));
     TRY(config_expect_activation(w, "gelu_pytorch_tanh", "gelu_pytorch_tanh", e));
     s->gate = GATE_GELU_TANH;
     s->gain_of_one = !gguf;
@@ -26,8 +26,16 @@ static err_code describe(const weights *w, model_spec *s, err *e) {
     s->names.attn_post_norm = gguf ? "blk.%d.post_attention_norm" : "model.layers.%d.post_attention_layernorm";
     s->names.mlp_norm = gguf ? "blk.%d.ffn_norm" : "model.layers.%d.pre_feedforward_layernorm";
     s->names.mlp_post_norm = gguf ? "blk.%d.post_ffw_norm" : "model.layers.%d.post_feedforward_layernorm";
-    TRY(config_real_or(w, "gemma2", (config_key){"", "query_pre_attn_scalar"}, default_scalar(w, &s->cfg), 1e-6, &scalar, e));
+    TRY(config_real_or(w, architecture, (config_key){"", "query_pre_attn_scalar"}, default_scalar(w, &s->cfg, largest), 1e-6,
+                       &scalar, e));
     s->attention_scale = 1 / sqrt(scalar);
+done:
+    return rc;
+}
+
+static err_code describe(const weights *w, model_spec *s, err *e) {
+    err_code rc;
+    TRY(gemma2_read(w, "gemma2", &(gemma_27b){.n_layers = 46, .d_model = 4608}, s, e));
     TRY(config_real_or(w, "gemma2", (config_key){"attn_logit_softcapping", "attn_logit_softcapping"}, 0, 0, &s->attention_cap,
                        e));
     TRY(config_real_or(w, "gemma2", (config_key){"final_logit_softcapping", "final_logit_softcapping"}, 0, 0, &s->logit_cap,

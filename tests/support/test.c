@@ -32,14 +32,24 @@ void test_remove_dir(char *dir) {
     free(dir);
 }
 
+/* The file that the variable names, else the one of this name in the cache; NULL when it is not there. */
+static const char *find_model(const char *variable, const char *name, char path[4096]) {
+    const char *given = getenv(variable), *home = getenv("HOME");
+    if (given)
+        snprintf(path, 4096, "%s", given);
+    else
+        snprintf(path, 4096, "%s/.cache/sae/%s", home ? home : "", name);
+    return file_exists(path) ? path : NULL;
+}
+
 const char *test_model_path(void) {
     static char path[4096];
-    const char *given = getenv("SAE_TEST_MODEL"), *home = getenv("HOME");
-    if (given)
-        snprintf(path, sizeof path, "%s", given);
-    else
-        snprintf(path, sizeof path, "%s/.cache/sae/SmolLM2-135M-Instruct.Q4_1.gguf", home ? home : "");
-    return file_exists(path) ? path : NULL;
+    return find_model("SAE_TEST_MODEL", "SmolLM2-135M-Instruct.Q4_1.gguf", path);
+}
+
+const char *test_gemma_path(void) {
+    static char path[4096];
+    return find_model("SAE_TEST_GEMMA", "gemma-3-270m-q4_k_m.gguf", path);
 }
 
 ctx test_ctx(int threads) {

@@ -27,6 +27,8 @@ void test_remove_dir(char *dir); /* removes the folder and frees the string */
 
 /* The default model's file ($SAE_TEST_MODEL, else ~/.cache/sae/SmolLM2-135M-Instruct.Q4_1.gguf), or NULL when absent. */
 const char *test_model_path(void);
+/* The same of Gemma 3 270M ($SAE_TEST_GEMMA, else ~/.cache/sae/gemma-3-270m-q4_k_m.gguf). */
+const char *test_gemma_path(void);
 
 ctx test_ctx(int threads);
 

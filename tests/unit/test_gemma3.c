@@ -92,15 +92,9 @@ static void greedy_text(void **state) {
 }
 
 int main(void) {
-    const char *given = getenv("SAE_TEST_GEMMA"), *home = getenv("HOME");
-    char path[4096];
+    const char *path = test_gemma_path();
     err e = {0};
-    snprintf(path, sizeof path, "%s%s",
-             given  ? given
-             : home ? home
-                    : "",
-             given ? "" : "/.cache/sae/gemma-3-270m-q4_k_m.gguf");
-    if (!file_exists(path)) return TEST_SKIP;
+    if (!path) return TEST_SKIP;
     c = test_ctx(2);
     assert_ok(model_open(&c, path, &m, &e), &e);
     r = recorded_open("gemma3/expected.safetensors");

@@ -5,7 +5,7 @@
 
 #include "core/file.h"
 
-static char path[4096];
+static const char *path;
 
 static void ids_are_sentencepieces(void **state) {
     (void)state;
@@ -25,13 +25,8 @@ static void ids_are_sentencepieces(void **state) {
 }
 
 int main(void) {
-    const char *given = getenv("SAE_TEST_GEMMA"), *home = getenv("HOME");
-    snprintf(path, sizeof path, "%s%s",
-             given  ? given
-             : home ? home
-                    : "",
-             given ? "" : "/.cache/sae/gemma-3-270m-q4_k_m.gguf");
-    if (!file_exists(path)) return TEST_SKIP;
+    path = test_gemma_path();
+    if (!path) return TEST_SKIP;
     const struct CMUnitTest tests[] = {cmocka_unit_test(ids_are_sentencepieces)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

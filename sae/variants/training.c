@@ -12,12 +12,9 @@ const sae_training *const sae_trainings[] = {&sae_training_topk,       &sae_trai
 const int n_sae_trainings = sizeof sae_trainings / sizeof *sae_trainings;
 
 err_code sae_training_find(const char *name, const sae_training **out, err *e) {
-    struct {
-        const char *name;
-    } names[sizeof sae_trainings / sizeof *sae_trainings];
-    for (int i = 0; i < n_sae_trainings; i++) names[i].name = sae_trainings[i]->name;
-    int found = names_find(name, names, n_sae_trainings, sizeof *names);
-    if (found < 0) return names_unknown(e, ERR_UNSUPPORTED, "variant", name, names, n_sae_trainings, sizeof *names);
+    int found = names_find(name, sae_trainings, n_sae_trainings, NAMES_OF_POINTERS);
+    if (found < 0)
+        return names_unknown(e, ERR_UNSUPPORTED, "variant", name, sae_trainings, n_sae_trainings, NAMES_OF_POINTERS);
     *out = sae_trainings[found];
     return ERR_OK;
 }

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VARIANTS_MAX = 64 };
-
 static const option options[] = {
     {"out", OPT_STRING, NULL, "DIR", "folder of the autoencoder; the same command goes on where one was stopped", 0, 0, false,
      true},
@@ -100,14 +98,8 @@ static err_code read_preselect(const char *name, preselect *out, err *e) {
 }
 
 static err_code check_variant(const char *name, err *e) {
-    const sae_training *t;
-    if (!sae_training_find(name, &t, NULL)) return ERR_OK;
-    struct {
-        const char *name;
-    } known[VARIANTS_MAX];
-    int n = 0;
-    for (; n < n_sae_trainings && n < VARIANTS_MAX; n++) known[n].name = sae_trainings[n]->name;
-    return names_unknown(e, ERR_USAGE, "--variant", name, known, n, sizeof *known);
+    if (names_find(name, sae_trainings, n_sae_trainings, NAMES_OF_POINTERS) >= 0) return ERR_OK;
+    return names_unknown(e, ERR_USAGE, "--variant", name, sae_trainings, n_sae_trainings, NAMES_OF_POINTERS);
 }
 
 static err_code check_rows(const char *path, const source *rows, int64_t batch, err *e) {

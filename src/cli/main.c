@@ -98,12 +98,8 @@ static int fail(const char *name, const err *e) {
 }
 
 static const command *command_by_name(const char *name, err *e) {
-    struct {
-        const char *name;
-    } names[N_COMMANDS];
-    for (int i = 0; i < N_COMMANDS; i++) names[i].name = commands[i]->name;
-    int found = names_find(name, names, N_COMMANDS, sizeof *names);
-    if (found < 0) names_unknown(e, ERR_USAGE, "command", name, names, N_COMMANDS, sizeof *names);
+    int found = names_find(name, commands, N_COMMANDS, NAMES_OF_POINTERS);
+    if (found < 0) names_unknown(e, ERR_USAGE, "command", name, commands, N_COMMANDS, NAMES_OF_POINTERS);
     return found < 0 ? NULL : commands[found];
 }
 

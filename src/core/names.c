@@ -8,7 +8,9 @@ enum { NAME_MAX = 64 }; /* longer names are never taken for typing mistakes */
 
 static const char *name_at(const void *table, int i, size_t stride) {
     const char *name;
-    memcpy(&name, (const char *)table + (size_t)i * stride, sizeof name);
+    const void *row = (const char *)table + (size_t)i * stride;
+    if (stride == NAMES_OF_POINTERS) memcpy(&row, (const char *)table + (size_t)i * sizeof row, sizeof row);
+    memcpy(&name, row, sizeof name);
     return name;
 }
 

@@ -1,6 +1,7 @@
 /* names.h — what a registry answers to a name it does not know: the nearest one, and all there are.
  *
- * A table is an array of rows whose first member is `const char *name`, n rows of `stride` bytes (sizeof *table).
+ * A table is an array of rows whose first member is `const char *name`, n rows of `stride` bytes (sizeof *table), or of n
+ * pointers to such rows (NAMES_OF_POINTERS).
  * Distance is Damerau-Levenshtein's restricted edit distance (insert, delete, replace, swap neighbours), letter case ignored.
  */
 #ifndef CORE_NAMES_H
@@ -9,6 +10,8 @@
 #include "core/err.h"
 
 #include <stddef.h>
+
+enum { NAMES_OF_POINTERS = 0 }; /* a stride */
 
 /* The name that `word` most likely meant, or NULL when none is near enough to be a typing mistake. Borrowed from the table.
  */

@@ -40,11 +40,24 @@ static void says_what_there_is(void **state) {
     assert_int_equal(names_find("fin", TABLE), -1);
 }
 
+/* The same table as pointers to its rows: rows of another size, in another order. */
+static void pointers_to_rows(void **state) {
+    (void)state;
+    const void *const pointers[] = {&table[5], &table[1], &table[3]};
+    err e = {0};
+    assert_int_equal(names_find("encode", pointers, 3, NAMES_OF_POINTERS), 1);
+    assert_int_equal(names_find("find", pointers, 3, NAMES_OF_POINTERS), -1);
+    assert_string_equal(names_nearest("feature", pointers, 3, NAMES_OF_POINTERS), "features");
+    assert_int_equal(names_unknown(&e, ERR_USAGE, "command", "zz", pointers, 3, NAMES_OF_POINTERS), ERR_USAGE);
+    assert_string_equal(e.message, "unknown command 'zz' (known: train, encode, features)");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_mistakes),
         cmocka_unit_test(leaves_other_words_alone),
         cmocka_unit_test(says_what_there_is),
+        cmocka_unit_test(pointers_to_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* gguf.c — the GGUF container, versions 2 and 3, little endian.
+/* gguf.c — the GGUF container, versions 2 and 3, little endian; written as version 3.
  *
  *   magic "GGUF", u32 version, u64 n_tensors, u64 n_keys
  *   n_keys    x  string key, u32 kind, value         string: u64 length, bytes; array: u32 kind of items, u64 count, items
@@ -7,9 +7,11 @@
  *
  * A model may be split into files <name>-00001-of-0000N.gguf: the first has the keys, each has its own tensors.
  * Format: docs/gguf.md of the ggml project. */
+#include "formats/gguf.h"
 #include "core/strbuf.h"
 #include "formats/weights_internal.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -108,8 +110,6 @@ done:
 
 /* ---- keys ---- */
 
-enum { KIND_STRING = 8, KIND_ARRAY = 9 };
-
 #define INT(ctype)                                                                                                           \
     do {                                                                                                                     \
         ctype x;                                                                                                             \
@@ -134,26 +134,27 @@ static err_code read_scalar(parser *p, uint32_t kind, meta_value *v, err *e) {
     const uint8_t *b;
     err_code rc = take(p, kind_bytes[kind], "a value", &b, e);
     if (rc) return rc;
+    v->stored = (uint8_t)(kind + 1);
     switch (kind) {
-    case 0: INT(uint8_t); break;
-    case 1: INT(int8_t); break;
-    case 2: INT(uint16_t); break;
-    case 3: INT(int16_t); break;
-    case 4: INT(uint32_t); break;
-    case 5: INT(int32_t); break;
-    case 6: REAL(float); break;
-    case 7:
+    case GGUF_U8: INT(uint8_t); break;
+    case GGUF_I8: INT(int8_t); break;
+    case GGUF_U16: INT(uint16_t); break;
+    case GGUF_I16: INT(int16_t); break;
+    case GGUF_U32: INT(uint32_t); break;
+    case GGUF_I32: INT(int32_t); break;
+    case GGUF_F32: REAL(float); break;
+    case GGUF_BOOL:
         v->kind = META_BOOL;
         v->boolean = *b;
         if (*b > 1) return err_set(e, ERR_FORMAT, "byte %zu: expected true (1) or false (0), found %u", p->at - 1, *b);
         break;
-    case 10:
+    case GGUF_U64:
         INT(uint64_t);
         if (v->integer < 0)
             return err_set(e, ERR_UNSUPPORTED, "byte %zu: expected a number below 2^63, found %llu", p->at - 8,
                            (unsigned long long)v->integer);
         break;
-    case 11: INT(int64_t); break;
+    case GGUF_I64: INT(int64_t); break;
     default: REAL(double); break;
     }
     return ERR_OK;
@@ -166,8 +167,9 @@ static err_code take_kind(parser *p, uint32_t *kind, err *e) {
 }
 
 static err_code read_plain(parser *p, uint32_t kind, meta_value *v, err *e) {
-    if (kind != KIND_STRING) return read_scalar(p, kind, v, e);
+    if (kind != GGUF_STRING) return read_scalar(p, kind, v, e);
     v->kind = META_STRING;
+    v->stored = GGUF_STRING + 1;
     return take_string(p, "a string", &v->string.bytes, &v->string.len, e);
 }
 
@@ -177,9 +179,9 @@ static err_code read_array(parser *p, meta_value *v, err *e) {
     int64_t count;
     meta_value *items = NULL;
     TRY(take_kind(p, &kind, e));
-    if (kind == KIND_ARRAY) return err_set(e, ERR_UNSUPPORTED, "byte %zu: an array of arrays", p->at - 4);
+    if (kind == GGUF_ARRAY) return err_set(e, ERR_UNSUPPORTED, "byte %zu: an array of arrays", p->at - 4);
     TRY(take_count(p, "the length of an array", &count, e));
-    size_t bytes_each = kind == KIND_STRING ? 8 : kind_bytes[kind];
+    size_t bytes_each = kind == GGUF_STRING ? 8 : kind_bytes[kind];
     if ((uint64_t)count > (p->size - p->at) / bytes_each)
         return err_set(e, ERR_FORMAT, "byte %zu: an array of %lld items goes beyond the end of the file", p->at - 8,
                        (long long)count);
@@ -189,6 +191,7 @@ static err_code read_array(parser *p, meta_value *v, err *e) {
         TRY(read_plain(p, kind, &items[i], e));
     }
     v->kind = META_ARRAY;
+    v->stored = (uint8_t)(kind + 1);
     v->array.kind = count ? items[0].kind : META_INT;
     v->array.count = count;
     v->array.items = items;
@@ -216,7 +219,7 @@ static err_code read_value(parser *p, meta_value *v, err *e) {
     uint32_t kind;
     err_code rc = take_kind(p, &kind, e);
     if (rc) return rc;
-    return kind == KIND_ARRAY ? read_array(p, v, e) : read_plain(p, kind, v, e);
+    return kind == GGUF_ARRAY ? read_array(p, v, e) : read_plain(p, kind, v, e);
 }
 
 static err_code read_key(parser *p, err *e) {
@@ -368,4 +371,119 @@ err_code gguf_read(weights *w, const uint8_t *data, size_t size, err *e) {
     parser p = {.w = w, .data = data, .size = size, .is_first = true};
     err_code rc = parse(&p, e);
     return !rc && p.split_count > 1 ? read_other_parts(w, &p, e) : rc;
+}
+
+/* ---- writing ---- */
+
+static void put_u32(strbuf *s, uint32_t x) { strbuf_add(s, &x, sizeof x); }
+static void put_u64(strbuf *s, uint64_t x) { strbuf_add(s, &x, sizeof x); }
+
+static void put_text(strbuf *s, const char *bytes, size_t len) {
+    put_u64(s, len);
+    strbuf_add(s, bytes, len);
+}
+
+/* What a value is stored as: as in the file it comes from, else as programs expect it. */
+static gguf_kind kind_of(const meta_value *v) {
+    if (v->stored) return (gguf_kind)(v->stored - 1);
+    switch (v->kind) {
+    case META_BOOL: return GGUF_BOOL;
+    case META_INT:
+        return v->integer >= 0 && v->integer <= UINT32_MAX          ? GGUF_U32
+               : v->integer >= INT32_MIN && v->integer <= INT32_MAX ? GGUF_I32
+                                                                    : GGUF_I64;
+    case META_FLOAT: return GGUF_F32;
+    case META_STRING: return GGUF_STRING;
+    default: break;
+    }
+    switch (v->array.kind) {
+    case META_BOOL: return GGUF_BOOL;
+    case META_FLOAT: return GGUF_F32;
+    case META_STRING: return GGUF_STRING;
+    default: return GGUF_I32;
+    }
+}
+
+/* Little endian, as this machine is: the low bytes come first. */
+static void put_plain(strbuf *s, gguf_kind kind, const meta_value *v) {
+    float real = (float)v->real;
+    switch (kind) {
+    case GGUF_STRING: put_text(s, v->string.bytes, v->string.len); break;
+    case GGUF_BOOL: strbuf_add_char(s, v->boolean); break;
+    case GGUF_F32: strbuf_add(s, &real, sizeof real); break;
+    case GGUF_F64: strbuf_add(s, &v->real, sizeof v->real); break;
+    default: strbuf_add(s, &v->integer, kind_bytes[kind]); break;
+    }
+}
+
+static void put_key(strbuf *s, const meta_value *v) {
+    gguf_kind kind = kind_of(v);
+    put_text(s, v->key, strlen(v->key));
+    if (v->kind != META_ARRAY) {
+        put_u32(s, kind);
+        put_plain(s, kind, v);
+        return;
+    }
+    put_u32(s, GGUF_ARRAY);
+    put_u32(s, kind);
+    put_u64(s, (uint64_t)v->array.count);
+    for (int64_t i = 0; i < v->array.count; i++) put_plain(s, kind, v->array.items + i);
+}
+
+static uint64_t aligned(uint64_t size, uint64_t alignment) { return (size + alignment - 1) / alignment * alignment; }
+
+static void put_tensor(strbuf *s, const tensor_view *t, uint64_t offset) {
+    put_text(s, t->name, strlen(t->name));
+    put_u32(s, (uint32_t)t->n_dims);
+    for (int i = t->n_dims; i-- > 0;) put_u64(s, (uint64_t)t->shape[i]);
+    put_u32(s, t->type->ggml_id);
+    put_u64(s, offset);
+}
+
+/* Keys of a split file speak of its parts: what is written is one. */
+static bool is_written(const meta_value *v) { return strncmp(v->key, "split.", 6) != 0; }
+
+static err_code build_header(const weights *w, uint64_t alignment, strbuf *s, uint64_t *data_size, err *e) {
+    uint64_t at = 0, n_keys = 0;
+    for (size_t i = 0; i < w->n_meta; i++) n_keys += is_written(w->meta + i);
+    strbuf_add(s, "GGUF", 4);
+    put_u32(s, VERSION_MAX);
+    put_u64(s, w->n_tensors);
+    put_u64(s, n_keys);
+    for (size_t i = 0; i < w->n_meta; i++)
+        if (is_written(w->meta + i)) put_key(s, w->meta + i);
+    for (size_t i = 0; i < w->n_tensors; i++) {
+        assert(w->tensors[i].type->ggml_id != QUANT_NO_ID);
+        put_tensor(s, w->tensors + i, at);
+        at = aligned(at + w->tensors[i].size, alignment);
+    }
+    while (s->len % alignment && !s->failed) strbuf_add_char(s, 0);
+    *data_size = at;
+    return strbuf_check(s, e);
+}
+
+err_code gguf_write(const char *path, const weights *w, tensor_producer produce, void *user, err *e) {
+    static const char zeros[ALIGNMENT];
+    strbuf header = STRBUF_INIT;
+    tensor_sink *out = NULL;
+    uint64_t data_size = 0;
+    int64_t alignment;
+    err_code rc;
+    TRY(weights_meta_int_or(w, "general.alignment", ALIGNMENT, &alignment, e));
+    TRY(build_header(w, (uint64_t)alignment, &header, &data_size, e));
+    TRY(tensor_sink_open(path, header.len + data_size, &out, e));
+    TRY(tensor_sink_add(out, header.data, header.len, e));
+    for (size_t i = 0; i < w->n_tensors; i++) {
+        TRY(tensor_sink_produce(out, produce, user, w->tensors + i, (int64_t)i, e));
+        for (uint64_t left = aligned(w->tensors[i].size, (uint64_t)alignment) - w->tensors[i].size; left;) {
+            size_t n = left < sizeof zeros ? (size_t)left : sizeof zeros;
+            TRY(tensor_sink_add(out, zeros, n, e));
+            left -= n;
+        }
+    }
+    rc = tensor_sink_commit(out, e);
+done:
+    tensor_sink_close(out);
+    strbuf_release(&header);
+    return rc;
 }

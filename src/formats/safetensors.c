@@ -3,12 +3,10 @@
 #include "formats/weights_internal.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { LENGTH_BYTES = 8, HEADER_ALIGNMENT = 8 };
 
@@ -157,22 +155,37 @@ err_code safetensors_read_part(weights *w, const uint8_t *data, size_t size, err
 
 /* ---- writing ---- */
 
-static json_t *entry_to_json(const safetensors_entry *t, size_t begin) {
+static json_t *entry_to_json(const tensor_view *t, size_t begin) {
     json_t *shape = json_array();
     for (int i = 0; i < t->n_dims; i++) json_array_append_new(shape, json_integer(t->shape[i]));
-    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", t->dtype, "shape", shape, "data_offsets", (json_int_t)begin,
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", t->type->name, "shape", shape, "data_offsets", (json_int_t)begin,
                      (json_int_t)(begin + t->size));
 }
 
-static err_code build_header(const safetensors_entry *entries, int n, strbuf *out, err *e) {
+/* {"__metadata__": {"format": "pt"}}: transformers refuses a model without. */
+static bool add_metadata(json_t *root, const weights *w) {
+    json_t *metadata = weights_meta_count(w) ? json_object() : NULL;
+    for (int64_t i = 0; i < weights_meta_count(w); i++) {
+        const meta_value *v = weights_meta_at(w, i);
+        assert(v->kind == META_STRING);
+        if (json_object_set_new(metadata, v->key, json_stringn(v->string.bytes, v->string.len))) {
+            json_decref(metadata);
+            return false;
+        }
+    }
+    return !metadata || !json_object_set_new(root, "__metadata__", metadata);
+}
+
+static err_code build_header(const weights *w, strbuf *out, uint64_t *data_size, err *e) {
     json_t *root = json_object();
     size_t at = 0;
-    int failed = !root;
-    for (int i = 0; !failed && i < n; i++) {
-        failed = json_object_set_new(root, entries[i].name, entry_to_json(&entries[i], at));
-        at += entries[i].size;
+    bool built = root && add_metadata(root, w);
+    for (int64_t i = 0; built && i < weights_tensor_count(w); i++) {
+        const tensor_view *t = weights_tensor_at(w, i);
+        built = !json_object_set_new(root, t->name, entry_to_json(t, at));
+        at += t->size;
     }
-    char *text = failed ? NULL : json_dumps(root, JSON_COMPACT);
+    char *text = built ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     if (!text) return err_set(e, ERR_FAILED, "the names of the tensors cannot be put into JSON");
     uint64_t padded = (strlen(text) + HEADER_ALIGNMENT - 1) / HEADER_ALIGNMENT * HEADER_ALIGNMENT;
@@ -180,46 +193,49 @@ static err_code build_header(const safetensors_entry *entries, int n, strbuf *ou
     strbuf_add_str(out, text);
     while (out->len < LENGTH_BYTES + padded && !out->failed) strbuf_add_char(out, ' ');
     free(text);
+    *data_size = at;
     return strbuf_check(out, e);
 }
 
-static err_code write_parts(FILE *f, const char *path, const strbuf *header, const safetensors_entry *entries, int n,
-                            err *e) {
-    bool written = fwrite(header->data, 1, header->len, f) == header->len;
-    for (int i = 0; written && i < n; i++)
-        if (entries[i].size) written = fwrite(entries[i].data, 1, entries[i].size, f) == entries[i].size;
-    return written && fflush(f) == 0 ? ERR_OK : err_set_errno(e, "%s: cannot write", path);
-}
-
-err_code safetensors_write(const char *path, const safetensors_entry *entries, int n, err *e) {
+err_code safetensors_write_described(const char *path, const weights *w, tensor_producer produce, void *user, err *e) {
     err_code rc;
-    strbuf header = STRBUF_INIT, tmp = STRBUF_INIT;
-    FILE *f = NULL;
-    for (int i = 0; i < n; i++) {
-        int64_t count;
-        size_t size;
-        assert(shape_count(entries[i].n_dims, entries[i].shape, &count));
-        assert(quant_bytes(quant_by_name(entries[i].dtype), count, &size) && size == entries[i].size);
-        (void)count, (void)size;
-    }
-    rc = build_header(entries, n, &header, e);
+    strbuf header = STRBUF_INIT;
+    tensor_sink *out = NULL;
+    uint64_t data_size = 0;
+    rc = build_header(w, &header, &data_size, e);
     if (rc) {
         err_prefix(e, rc, "%s", path);
         goto done;
     }
-    strbuf_addf(&tmp, "%s.tmp", path);
-    TRY(strbuf_check(&tmp, e));
-    f = fopen(tmp.data, "wbe");
-    if (!f) {
-        rc = err_set_errno(e, "%s: cannot create", tmp.data);
-        goto done;
-    }
-    rc = write_parts(f, path, &header, entries, n, e);
-    if (fclose(f) && !rc) rc = err_set_errno(e, "%s: cannot write", path);
-    if (!rc) rc = file_commit(tmp.data, path, e);
-    if (rc) unlink(tmp.data);
+    TRY(tensor_sink_open(path, header.len + data_size, &out, e));
+    TRY(tensor_sink_add(out, header.data, header.len, e));
+    for (int64_t i = 0; i < weights_tensor_count(w); i++)
+        TRY(tensor_sink_produce(out, produce, user, weights_tensor_at(w, i), i, e));
+    rc = tensor_sink_commit(out, e);
 done:
+    tensor_sink_close(out);
     strbuf_release(&header);
-    strbuf_release(&tmp);
+    return rc;
+}
+
+static err_code produce_entry(void *user, int64_t i, const tensor_view *t, tensor_sink *to, err *e) {
+    const safetensors_entry *entries = user;
+    return tensor_sink_add(to, entries[i].data, t->size, e);
+}
+
+err_code safetensors_write(const char *path, const safetensors_entry *entries, int n, err *e) {
+    weights *w;
+    err_code rc = weights_new(path, &w, e);
+    for (int i = 0; !rc && i < n; i++) {
+        tensor_view t = {.type = quant_by_name(entries[i].dtype), .n_dims = entries[i].n_dims, .size = entries[i].size};
+        int64_t count;
+        size_t size;
+        memcpy(t.shape, entries[i].shape, sizeof t.shape);
+        assert(shape_count(t.n_dims, t.shape, &count) && quant_bytes(t.type, count, &size) && size == t.size);
+        (void)count, (void)size;
+        rc = weights_add_tensor(w, &t, entries[i].name, strlen(entries[i].name), e);
+    }
+    if (!rc) rc = safetensors_write_described(path, w, produce_entry, (void *)entries, e);
+    weights_close(w);
     return rc;
 }

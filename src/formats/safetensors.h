@@ -7,7 +7,7 @@
 #ifndef FORMATS_SAFETENSORS_H
 #define FORMATS_SAFETENSORS_H
 
-#include "formats/weights.h"
+#include "formats/tensor_sink.h"
 
 typedef struct safetensors_entry {
     const char *name;
@@ -18,7 +18,10 @@ typedef struct safetensors_entry {
     size_t size;
 } safetensors_entry;
 
-/* Writes path atomically (core/file.h). */
+/* Writes path atomically (tensor_sink.h). */
 err_code safetensors_write(const char *path, const safetensors_entry *entries, int n, err *e);
+
+/* The same of tensors that w describes (weights_build.h) and `produce` makes; w's metadata are strings. */
+err_code safetensors_write_described(const char *path, const weights *w, tensor_producer produce, void *user, err *e);
 
 #endif

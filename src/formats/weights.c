@@ -88,6 +88,24 @@ err_code weights_items(weights *w, int64_t count, meta_value **items, err *e) {
     return arena_take(&w->memory, items, (size_t)count, sizeof **items, e);
 }
 
+err_code weights_set_bool(weights *w, const char *key, bool value, err *e) {
+    return weights_add_meta(w, &(meta_value){.kind = META_BOOL, .boolean = value}, key, strlen(key), e);
+}
+
+err_code weights_set_int(weights *w, const char *key, int64_t value, err *e) {
+    return weights_add_meta(w, &(meta_value){.kind = META_INT, .integer = value}, key, strlen(key), e);
+}
+
+err_code weights_set_real(weights *w, const char *key, double value, err *e) {
+    return weights_add_meta(w, &(meta_value){.kind = META_FLOAT, .real = value}, key, strlen(key), e);
+}
+
+err_code weights_set_text(weights *w, const char *key, const char *bytes, size_t len, err *e) {
+    meta_value v = {.kind = META_STRING, .string.len = len};
+    err_code rc = weights_copy_text(w, bytes, len, &v.string.bytes, e);
+    return rc ? rc : weights_add_meta(w, &v, key, strlen(key), e);
+}
+
 /* ---- tensors that cannot be borrowed ---- */
 
 err_code weights_take_bytes(weights *w, size_t size, uint8_t **out, err *e) {

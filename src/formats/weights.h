@@ -38,6 +38,7 @@ typedef enum meta_kind { META_BOOL, META_INT, META_FLOAT, META_STRING, META_ARRA
 typedef struct meta_value {
     const char *key; /* NULL inside an array */
     meta_kind kind;
+    uint8_t stored; /* 1 + the gguf_kind (gguf.h) that it, or an array's item, has in its file; 0: it comes from elsewhere */
     union {
         bool boolean;
         int64_t integer; /* unsigned 64-bit values above INT64_MAX are refused at open */

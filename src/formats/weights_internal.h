@@ -1,15 +1,14 @@
-/* weights_internal.h — what a file format's reader needs to fill a `weights`; for this folder and its tests.
+/* weights_internal.h — what a file format's reader needs beyond weights_build.h; for this folder and its tests.
  *
  * A reader adds tensors and metadata in file order, having checked every size and offset; whoever called it then indexes the
- * names (weights_index), which refuses one that appears twice. What readers allocate comes from `memory` and lives as long
- * as the weights.
+ * names. What readers allocate comes from `memory` and lives as long as the weights.
  */
 #ifndef FORMATS_WEIGHTS_INTERNAL_H
 #define FORMATS_WEIGHTS_INTERNAL_H
 
 #include "core/file.h"
 #include "core/mem.h"
-#include "formats/weights.h"
+#include "formats/weights_build.h"
 #include "formats/zip.h"
 
 enum {
@@ -42,20 +41,8 @@ struct weights {
     named *tensors_by_name, *meta_by_key; /* sorted; NULL until weights_index */
 };
 
-/* path is for messages and to find other parts. The weights are the caller's to close. */
-err_code weights_new(const char *path, weights **out, err *e);
-
 /* Maps one more file for as long as the weights live. */
 err_code weights_map(weights *w, const char *path, const uint8_t **data, size_t *size, err *e);
-
-/* Adds a tensor whose type, shape and data are checked; its name, of len bytes, is checked here and copied. */
-err_code weights_add_tensor(weights *w, const tensor_view *t, const char *name, size_t len, err *e);
-
-/* Adds a value whose strings and items outlive the weights or come from its memory; the key is checked here and copied. */
-err_code weights_add_meta(weights *w, const meta_value *v, const char *key, size_t len, err *e);
-
-/* count items for an array, from the weights' memory. */
-err_code weights_items(weights *w, int64_t count, meta_value **items, err *e);
 
 /* Memory for tensors that cannot be borrowed, bounded by the size of the file. */
 err_code weights_take_bytes(weights *w, size_t size, uint8_t **out, err *e);
@@ -63,15 +50,6 @@ err_code weights_take_bytes(weights *w, size_t size, uint8_t **out, err *e);
 /* Makes a copy of t's values in row-major order and points t to it; strides, in values, say where they lie from t->data on.
  * The caller has checked that they lie in the file. Plain numbers only. */
 err_code weights_gather(weights *w, tensor_view *t, const int64_t *strides, err *e);
-
-/* A copy with a NUL behind it, from the weights' memory. */
-err_code weights_copy_text(weights *w, const char *bytes, size_t len, const char **out, err *e);
-
-/* Makes names findable; afterwards nothing is added, and calling it again does nothing. */
-err_code weights_index(weights *w, err *e);
-
-/* Values in a shape, slowest first; false when the product overflows or a dimension is negative. */
-bool shape_count(int n_dims, const int64_t *shape, int64_t *count);
 
 /* "[768, 2304]" */
 enum { SHAPE_TEXT = 96 };

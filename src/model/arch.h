@@ -9,6 +9,7 @@
 #ifndef MODEL_ARCH_H
 #define MODEL_ARCH_H
 
+#include "formats/weights_build.h"
 #include "math/dense.h"
 #include "model/model.h"
 
@@ -60,14 +61,25 @@ typedef struct model_spec {
     unsigned char layers[LAYERS_MAX]; /* layer_flags */
 } model_spec;
 
+typedef struct config_out config_out;
+
 typedef struct arch {
-    const char *name;        /* what GGUF files say in general.architecture, NULL: they say llama */
-    const char *folder_name; /* what folders say in model_type, NULL: as name */
-    err_code (*describe)(const weights *w, model_spec *s, err *e);
+    const char *name;                                 /* what GGUF files say in general.architecture, NULL: they say llama */
+    const char *folder_name;                          /* what folders say in model_type, NULL: as name */
+    const char *folder_class;                         /* and in architectures */
+    bool last_spelling;                               /* folders spell keys as a config_key's last word does, not its first */
+    void (*name_tensors)(bool gguf, tensor_names *t); /* NULL: as LLaMA */
+    err_code (*describe)(const weights *w, model_spec *s, err *e);        /* s->names is set */
+    err_code (*write)(const model_spec *s, const config_out *to, err *e); /* what config_write does not say of it */
 } arch;
 
 /* The description of the model in w, or ERR_UNSUPPORTED naming the architectures there are. */
 err_code arch_describe(const weights *w, model_spec *s, err *e);
+
+/* The same row by row: which one it is, and what it says. */
+err_code arch_find(const weights *w, const arch **out, err *e);
+err_code arch_read(const arch *a, const weights *w, model_spec *s, err *e);
+void arch_names(const arch *a, bool gguf, tensor_names *t);
 
 /* ---- for the files in arch/ ---- */
 
@@ -79,6 +91,8 @@ typedef struct config_key {
 
 bool config_is_gguf(const weights *w);
 
+void config_llama_names(bool gguf, tensor_names *t);
+
 /* What nearly every file gives, with the names of a transformer like LLaMA: sizes, heads, norm, rope; checks that they fit each
  * other. Everything else of s becomes what LLaMA has. */
 err_code config_read(const weights *w, const char *architecture, model_spec *s, err *e);
@@ -88,7 +102,7 @@ err_code config_size_or(const weights *w, const char *architecture, config_key k
                         int64_t *out, err *e);
 err_code config_real_or(const weights *w, const char *architecture, config_key key, double fallback, double least,
                         double *out, err *e);
-err_code config_bool_or(const weights *w, config_key key, bool fallback, bool *out, err *e);
+err_code config_bool_or(const weights *w, const char *architecture, config_key key, bool fallback, bool *out, err *e);
 
 /* Gives LAYER_WINDOW to the layers of which the file says that they slide, or, where it does not say, to all but every period-th
  * (to all when period is 0). No window in the file: to none. */
@@ -96,6 +110,29 @@ err_code config_windows(const weights *w, const char *architecture, int64_t peri
 
 /* ERR_UNSUPPORTED unless the activation the folder names is one of two. */
 err_code config_expect_activation(const weights *w, const char *one, const char *other, err *e);
+
+/* ---- the other way: metadata of a file that is to be written ---- */
+
+struct config_out {
+    weights *w;
+    const char *architecture; /* GGUF's name of it */
+    bool gguf, last_spelling;
+};
+
+/* What config_read reads, and the architecture's own write. */
+err_code config_write(const arch *a, const model_spec *s, const config_out *to, err *e);
+
+/* Adds a value under the key's name in this kind of file; nothing where that is empty. GGUF rounds reals to float32. */
+err_code config_put_int(const config_out *to, config_key key, int64_t value, err *e);
+err_code config_put_real(const config_out *to, config_key key, double value, err *e);
+err_code config_put_bool(const config_out *to, config_key key, bool value, err *e);
+err_code config_put_text(const config_out *to, config_key key, const char *value, err *e);
+
+/* What config_windows with this period reads. */
+err_code config_put_windows(const model_spec *s, int64_t period, const config_out *to, err *e);
+
+/* n_rotated as the part of a head it is, so that a reader finds n_rotated again. */
+double config_rotated_share(const model_spec *s);
 
 extern const arch arch_gemma, arch_gemma2, arch_gemma3, arch_gpt2, arch_gpt_neox, arch_granite, arch_llama, arch_mistral,
     arch_olmo2, arch_phi3, arch_qwen2, arch_qwen3, arch_smollm3;

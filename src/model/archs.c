@@ -10,10 +10,9 @@ static const arch *const archs[] = {&arch_llama,  &arch_mistral, &arch_qwen2,  &
                                     &arch_olmo2,  &arch_granite, &arch_smollm3};
 enum { N_ARCHS = sizeof archs / sizeof *archs };
 
-err_code arch_describe(const weights *w, model_spec *s, err *e) {
+err_code arch_find(const weights *w, const arch **out, err *e) {
     bool gguf = config_is_gguf(w);
     char *name = NULL;
-    *s = (model_spec){0};
     if (!gguf && !weights_meta(w, "model_type"))
         return err_set(e, ERR_FORMAT,
                        "it does not say what architecture it has: a model in Hugging Face's layout is opened by its "
@@ -30,8 +29,29 @@ err_code arch_describe(const weights *w, model_spec *s, err *e) {
         if (spelling) known[n].name = spelling, rows[n++] = archs[i];
     }
     int i = names_find(name, known, n, sizeof *known);
-    rc = i >= 0 ? rows[i]->describe(w, s, e)
-                : names_unknown(e, ERR_UNSUPPORTED, "architecture", name, known, n, sizeof *known);
+    if (i >= 0)
+        *out = rows[i];
+    else
+        rc = names_unknown(e, ERR_UNSUPPORTED, "architecture", name, known, n, sizeof *known);
     free(name);
     return rc;
+}
+
+void arch_names(const arch *a, bool gguf, tensor_names *t) {
+    if (a->name_tensors)
+        a->name_tensors(gguf, t);
+    else
+        config_llama_names(gguf, t);
+}
+
+err_code arch_read(const arch *a, const weights *w, model_spec *s, err *e) {
+    *s = (model_spec){0};
+    arch_names(a, config_is_gguf(w), &s->names);
+    return a->describe(w, s, e);
+}
+
+err_code arch_describe(const weights *w, model_spec *s, err *e) {
+    const arch *a;
+    err_code rc = arch_find(w, &a, e);
+    return rc ? rc : arch_read(a, w, s, e);
 }

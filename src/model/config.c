@@ -45,6 +45,8 @@ static const tensor_names folder_names = {
 
 bool config_is_gguf(const weights *w) { return weights_meta(w, "general.architecture") != NULL; }
 
+void config_llama_names(bool gguf, tensor_names *t) { *t = gguf ? gguf_names : folder_names; }
+
 /* ---- single values ---- */
 
 enum { KEY_MAX = 128 };
@@ -91,8 +93,8 @@ err_code config_real_or(const weights *w, const char *architecture, config_key k
     return err_set(e, ERR_FORMAT, "%s: expected %g or more, got %g", k.name, least, *out);
 }
 
-err_code config_bool_or(const weights *w, config_key key, bool fallback, bool *out, err *e) {
-    return weights_meta_bool_or(w, find_key(w, "", key).name, fallback, out, e);
+err_code config_bool_or(const weights *w, const char *architecture, config_key key, bool fallback, bool *out, err *e) {
+    return weights_meta_bool_or(w, find_key(w, architecture, key).name, fallback, out, e);
 }
 
 err_code config_expect_activation(const weights *w, const char *one, const char *other, err *e) {
@@ -204,7 +206,7 @@ static err_code read_vocabulary(const weights *w, model_spec *s, err *e) {
     if (s->cfg.n_vocab < 1 || s->cfg.n_vocab > VOCAB_MAX)
         return err_set(e, ERR_FORMAT, "%s: expected a matrix of up to %d rows", name, VOCAB_MAX);
     snprintf(name, sizeof name, "%s.weight", s->names.head);
-    err_code rc = config_bool_or(w, KEY("", "tie_word_embeddings"), false, &tied, e);
+    err_code rc = config_bool_or(w, s->cfg.architecture, KEY("", "tie_word_embeddings"), false, &tied, e);
     s->cfg.tied_embedding = tied || !weights_find(w, name);
     return rc;
 }
@@ -212,7 +214,6 @@ static err_code read_vocabulary(const weights *w, model_spec *s, err *e) {
 err_code config_read(const weights *w, const char *a, model_spec *s, err *e) {
     model_config *m = &s->cfg;
     err_code rc = ERR_OK;
-    if (!s->names.embedding) s->names = config_is_gguf(w) ? gguf_names : folder_names;
     s->gate = GATE_SILU;
     s->gated = true;
     s->embedding_scale = s->residual_scale = s->logit_scale = 1;

@@ -8,21 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_MAX_ = 160 };
-
 /* ---- tensors ---- */
-
-static void tensor_name(char out[NAME_MAX_], const char *stem, int layer, const char *kind) {
-    const char *number = strstr(stem, "%d");
-    if (number)
-        snprintf(out, NAME_MAX_, "%.*s%d%s.%s", (int)(number - stem), stem, layer, number + 2, kind);
-    else
-        snprintf(out, NAME_MAX_, "%s.%s", stem, kind);
-}
 
 /* A vector as floats of its own. */
 static err_code load_vector(const model *m, const char *stem, int layer, const char *kind, int64_t n, float **out, err *e) {
-    char name[NAME_MAX_];
+    char name[TENSOR_NAME_MAX];
     const tensor_view *t;
     err_code rc;
     tensor_name(name, stem, layer, kind);
@@ -47,24 +37,8 @@ done:
 
 /* ---- matrices ---- */
 
-/* A linear's place: n rows of a tensor that has n_all. */
-typedef struct place {
-    const char *stem;
-    int64_t n, k, n_all;
-    row_order order;
-} place;
-
-static place whole(const char *stem, int64_t n, int64_t k) {
-    return (place){.stem = stem, .n = n, .k = k, .n_all = n, .order = {.group = n, .stride = n}};
-}
-
-/* Rows first .. first + n of a tensor with n_all. */
-static place part(const char *stem, int64_t n, int64_t k, int64_t first, int64_t n_all) {
-    return (place){.stem = stem, .n = n, .k = k, .n_all = n_all, .order = {.first = first, .group = n, .stride = n}};
-}
-
 static err_code load_bias(const model *m, const place *at, int layer, linear *l, err *e) {
-    char name[NAME_MAX_];
+    char name[TENSOR_NAME_MAX];
     float *all = NULL;
     err_code rc = ERR_OK;
     tensor_name(name, at->stem, layer, "bias");
@@ -78,7 +52,7 @@ done:
 }
 
 static err_code bind_linear(const model *m, const place *at, int layer, bool transposed, linear *l, err *e) {
-    char name[NAME_MAX_];
+    char name[TENSOR_NAME_MAX];
     const int64_t shape[] = {transposed ? at->k : at->n_all, transposed ? at->n_all : at->k};
     err_code rc;
     TRY(load_bias(m, at, layer, l, e));
@@ -94,33 +68,14 @@ done:
     return rc;
 }
 
-/* q, k and v: matrices of their own, or parts of one. */
-static void place_heads(const model_spec *s, place places[LAYER_LINEARS]) {
-    const model_config *g = &s->cfg;
-    const tensor_names *t = &s->names;
-    int64_t d = g->d_model, d_q = g->n_heads * g->d_head, d_kv = g->n_kv_heads * g->d_head, all = d_q + 2 * d_kv;
-    places[LAYER_Q] = t->qkv ? part(t->qkv, d_q, d, 0, all) : whole(t->q, d_q, d);
-    places[LAYER_K] = t->qkv ? part(t->qkv, d_kv, d, d_q, all) : whole(t->k, d_kv, d);
-    places[LAYER_V] = t->qkv ? part(t->qkv, d_kv, d, d_q + d_kv, all) : whole(t->v, d_kv, d);
-    for (int i = 0; i < 3 && s->qkv_by_head; i++)
-        places[LAYER_Q + i].order = (row_order){.first = i * g->d_head, .group = g->d_head, .stride = 3 * g->d_head};
-    for (int i = 0; i < 2 && s->rope_pairs; i++)
-        places[LAYER_Q + i].order = (row_order){.group = g->d_head, .stride = g->d_head, .n_paired = s->n_rotated};
-}
-
 static err_code bind_layer(const model *m, int i, model_layer *l, err *e) {
     const model_spec *s = &m->spec;
     const model_config *g = &s->cfg;
     const tensor_names *t = &s->names;
     int64_t d = g->d_model, d_q = g->n_heads * g->d_head, d_kv = g->n_kv_heads * g->d_head;
-    place places[LAYER_LINEARS] = {
-        [LAYER_ATTN_OUT] = whole(t->attn_out, d, d_q),
-        [LAYER_GATE] = t->gate_up ? part(t->gate_up, g->d_ff, d, 0, 2 * g->d_ff) : whole(t->gate, g->d_ff, d),
-        [LAYER_UP] = t->gate_up ? part(t->gate_up, g->d_ff, d, g->d_ff, 2 * g->d_ff) : whole(t->up, g->d_ff, d),
-        [LAYER_DOWN] = whole(t->down, d, g->d_ff),
-    };
+    place places[LAYER_LINEARS];
     err_code rc;
-    place_heads(s, places);
+    places_of(s, places);
     TRY(load_norm(m, t->attn_norm, i, d, &l->attn_norm, e));
     TRY(load_norm(m, t->attn_post_norm, i, d, &l->attn_post_norm, e));
     TRY(load_norm(m, t->mlp_norm, i, d, &l->mlp_norm, e));
@@ -163,18 +118,11 @@ done:
     return rc;
 }
 
-/* What LLaMA 3 divides a frequency by: nothing where a turn is short beside the original length, all where it is long. */
-static double llama3_factor(const rope_spec *r, double frequency) {
-    double turns = r->original_length * frequency / (2 * acos(-1));
-    double share = fmin(fmax((turns - r->low_factor) / (r->high_factor - r->low_factor), 0), 1);
-    return 1 / ((1 - share) / r->llama3_factor + share);
-}
-
 /* theta_j = base^(-2j/n) / (stretch factor_j), Su et al. 2021; the factors are LLaMA 3's, from the file or by its formula. */
 static err_code load_frequencies(model *m, const rope_spec *r, double **out, err *e) {
     int64_t half = m->spec.n_rotated / 2;
     const char *stem = m->spec.names.rope_factors;
-    char name[NAME_MAX_];
+    char name[TENSOR_NAME_MAX];
     float *factors = NULL;
     err_code rc = ERR_OK;
     if (stem) tensor_name(name, stem, 0, "weight");
@@ -182,7 +130,7 @@ static err_code load_frequencies(model *m, const rope_spec *r, double **out, err
     TRY(mem_new(out, (size_t)half, sizeof **out, "rope frequencies", e));
     for (int64_t j = 0; j < half; j++) {
         double frequency = pow(r->base, -2 * (double)j / (double)m->spec.n_rotated);
-        double factor = factors ? (double)factors[j] : r->low_factor > 0 ? llama3_factor(r, frequency) : 1;
+        double factor = factors ? (double)factors[j] : r->low_factor > 0 ? rope_llama3_factor(r, frequency) : 1;
         if (!(factor > 0)) TRY(err_set(e, ERR_FORMAT, "%s: expected positive factors, got %g", name, factor));
         (*out)[j] = frequency / r->stretch / factor;
     }
@@ -194,8 +142,8 @@ done:
 static err_code load_ends(model *m, err *e) {
     const model_config *g = &m->spec.cfg;
     const tensor_names *t = &m->spec.names;
-    const place head = whole(g->tied_embedding ? t->embedding : t->head, g->n_vocab, g->d_model);
-    char name[NAME_MAX_];
+    const place head = place_whole(g->tied_embedding ? t->embedding : t->head, g->n_vocab, g->d_model);
+    char name[TENSOR_NAME_MAX];
     const int64_t shape[] = {g->n_vocab, g->d_model}, positions[] = {g->n_ctx, g->d_model};
     bool local = false;
     err_code rc;

@@ -42,6 +42,23 @@ void linear_release(linear *l);
 
 enum { LAYER_Q, LAYER_K, LAYER_V, LAYER_ATTN_OUT, LAYER_GATE, LAYER_UP, LAYER_DOWN, LAYER_LINEARS };
 
+/* A linear's place: n rows of a tensor that has n_all. */
+typedef struct place {
+    const char *stem; /* NULL: there is no such linear */
+    int64_t n, k, n_all;
+    row_order order;
+} place;
+
+place place_whole(const char *stem, int64_t n, int64_t k);
+void places_of(const model_spec *s, place places[LAYER_LINEARS]);
+
+/* "blk.3.attn_q.weight" */
+enum { TENSOR_NAME_MAX = 160 };
+void tensor_name(char out[TENSOR_NAME_MAX], const char *stem, int layer, const char *kind);
+
+/* What LLaMA 3 divides a frequency by: nothing where a turn is short beside the original length, all where it is long. */
+double rope_llama3_factor(const rope_spec *r, double frequency);
+
 /* Not there: gain NULL. */
 typedef struct norm {
     float *gain, *bias; /* [n]; bias NULL: an RMS norm */

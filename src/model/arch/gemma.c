@@ -16,4 +16,10 @@ done:
     return rc;
 }
 
-const arch arch_gemma = {.name = "gemma", .describe = describe};
+static err_code write(const model_spec *s, const config_out *to, err *e) {
+    (void)s;
+    err_code rc = config_put_text(to, (config_key){"", "hidden_act"}, "gelu_pytorch_tanh", e);
+    return rc ? rc : config_put_text(to, (config_key){"", "hidden_activation"}, "gelu_pytorch_tanh", e);
+}
+
+const arch arch_gemma = {.name = "gemma", .folder_class = "GemmaForCausalLM", .describe = describe, .write = write};

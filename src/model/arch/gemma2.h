@@ -9,6 +9,8 @@ typedef struct gemma_27b {
     int64_t n_layers, d_model;
 } gemma_27b;
 
+void gemma2_names(bool gguf, tensor_names *t);
 err_code gemma2_read(const weights *w, const char *architecture, const gemma_27b *largest, model_spec *s, err *e);
+err_code gemma2_write(const model_spec *s, int64_t period, const config_out *to, err *e);
 
 #endif

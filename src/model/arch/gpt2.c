@@ -23,13 +23,15 @@ static const tensor_names gguf_names = {
     .down = "blk.%d.ffn_down",
 };
 
+static void name_tensors(bool gguf, tensor_names *t) { *t = gguf ? gguf_names : long_names; }
+
 static err_code describe(const weights *w, model_spec *s, err *e) {
     bool gguf = config_is_gguf(w), unscaled;
     err_code rc = ERR_OK;
-    s->names = gguf ? gguf_names : weights_find(w, "wte.weight") ? short_names : long_names;
+    if (!gguf && weights_find(w, "wte.weight")) s->names = short_names;
     TRY(config_read(w, "gpt2", s, e));
     TRY(config_expect_activation(w, "gelu_new", "gelu_pytorch_tanh", e));
-    TRY(config_bool_or(w, (config_key){"", "scale_attn_by_inverse_layer_idx"}, false, &unscaled, e));
+    TRY(config_bool_or(w, "gpt2", (config_key){"", "scale_attn_by_inverse_layer_idx"}, false, &unscaled, e));
     if (unscaled) TRY(err_set(e, ERR_UNSUPPORTED, "scale_attn_by_inverse_layer_idx: only GPT-2 without it is known"));
     s->layer_norm = true;
     s->gate = GATE_GELU_TANH;
@@ -40,4 +42,14 @@ done:
     return rc;
 }
 
-const arch arch_gpt2 = {.name = "gpt2", .describe = describe};
+static err_code write(const model_spec *s, const config_out *to, err *e) {
+    (void)s;
+    return config_put_text(to, (config_key){"", "activation_function"}, "gelu_new", e);
+}
+
+const arch arch_gpt2 = {.name = "gpt2",
+                        .folder_class = "GPT2LMHeadModel",
+                        .last_spelling = true,
+                        .name_tensors = name_tensors,
+                        .describe = describe,
+                        .write = write};

@@ -28,16 +28,16 @@ static const tensor_names folder_names = {
     .down = "gpt_neox.layers.%d.mlp.dense_4h_to_h",
 };
 
+static const config_key key_parallel = {"use_parallel_residual", "use_parallel_residual"};
+
+static void name_tensors(bool gguf, tensor_names *t) { *t = gguf ? gguf_names : folder_names; }
+
 static err_code describe(const weights *w, model_spec *s, err *e) {
     bool gguf = config_is_gguf(w);
     err_code rc = ERR_OK;
-    s->names = gguf ? gguf_names : folder_names;
     TRY(config_read(w, "gptneox", s, e));
     TRY(config_expect_activation(w, "gelu", "gelu", e));
-    if (gguf)
-        TRY(weights_meta_bool_or(w, "gptneox.use_parallel_residual", true, &s->parallel, e));
-    else
-        TRY(weights_meta_bool_or(w, "use_parallel_residual", true, &s->parallel, e));
+    TRY(config_bool_or(w, "gptneox", key_parallel, true, &s->parallel, e));
     s->layer_norm = true;
     s->gate = GATE_GELU;
     s->gated = false;
@@ -46,4 +46,19 @@ done:
     return rc;
 }
 
-const arch arch_gpt_neox = {.name = "gptneox", .folder_name = "gpt_neox", .describe = describe};
+static err_code write(const model_spec *s, const config_out *to, err *e) {
+    err_code rc;
+    TRY(config_put_bool(to, key_parallel, s->parallel, e));
+    TRY(config_put_real(to, (config_key){"", "rotary_emb_base"}, s->rope.base, e));
+    TRY(config_put_real(to, (config_key){"", "rotary_pct"}, config_rotated_share(s), e));
+    TRY(config_put_text(to, (config_key){"", "hidden_act"}, "gelu", e));
+done:
+    return rc;
+}
+
+const arch arch_gpt_neox = {.name = "gptneox",
+                            .folder_name = "gpt_neox",
+                            .folder_class = "GPTNeoXForCausalLM",
+                            .name_tensors = name_tensors,
+                            .describe = describe,
+                            .write = write};

@@ -4,7 +4,8 @@
  */
 #include "model/arch.h"
 
-/* llama.cpp's converter reorders q and k for its rope; LLaMA 3's scaling comes as the tensor rope_freqs. */
+/* llama.cpp's converter reorders q and k for its rope; LLaMA 3's scaling comes as the tensor rope_freqs. A window in a GGUF file
+ * is Mistral's, written by us. */
 static err_code describe(const weights *w, model_spec *s, err *e) {
     int64_t experts = 0;
     err_code rc = ERR_OK;
@@ -15,8 +16,14 @@ static err_code describe(const weights *w, model_spec *s, err *e) {
         return err_set(e, ERR_UNSUPPORTED, "a mixture of %lld experts: only models with one MLP per block are known",
                        (long long)experts);
     s->rope_pairs = config_is_gguf(w);
+    if (config_is_gguf(w)) TRY(config_windows(w, "llama", 0, s, e));
 done:
     return rc;
 }
 
-const arch arch_llama = {.name = "llama", .describe = describe};
+static err_code write(const model_spec *s, const config_out *to, err *e) {
+    err_code rc = config_put_windows(s, 0, to, e);
+    return rc ? rc : config_put_text(to, (config_key){"", "hidden_act"}, "silu", e);
+}
+
+const arch arch_llama = {.name = "llama", .folder_class = "LlamaForCausalLM", .describe = describe, .write = write};

@@ -11,4 +11,10 @@ done:
     return rc;
 }
 
-const arch arch_mistral = {.folder_name = "mistral", .describe = describe};
+static err_code write(const model_spec *s, const config_out *to, err *e) {
+    err_code rc = config_put_windows(s, 0, to, e);
+    return rc ? rc : config_put_text(to, (config_key){"", "hidden_act"}, "silu", e);
+}
+
+const arch arch_mistral = {
+    .folder_name = "mistral", .folder_class = "MistralForCausalLM", .describe = describe, .write = write};

@@ -93,6 +93,15 @@ done:
     return rc;
 }
 
+err_code chat_template_of(const weights *w, char **out, err *e) {
+    chat c = {0};
+    err_code rc = read_model(w, &c, e);
+    *out = rc ? NULL : c.template;
+    if (rc) free(c.template);
+    free(c.bos), free(c.eos);
+    return rc;
+}
+
 static err_code read_file(const char *file, char **out, err *e) {
     size_t n;
     err_code rc = file_read(file, JINJA_TEMPLATE_MAX, out, &n, e);

@@ -24,6 +24,9 @@ typedef struct chat chat;
 err_code chat_open(const weights *w, const char *file, chat **out, err *e);
 void chat_close(chat *c); /* accepts NULL */
 
+/* The text of the model's own template, NULL where it has none. Owned by the caller, free with free(). */
+err_code chat_template_of(const weights *w, char **out, err *e);
+
 /* Appends the prompt, ending where the assistant's answer begins. */
 err_code chat_render(const chat *c, const chat_message *messages, int n, strbuf *out, err *e);
 

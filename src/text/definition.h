@@ -84,6 +84,11 @@ typedef struct tokenizer_def {
 
 enum { PIECES_MAX = 1 << 24, PIECE_BYTES_MAX = 1 << 20 };
 
+/* Whatever the file: metadata first; a folder, or a file in one, may have the tokenizer beside it. */
+err_code definition_read(const weights *w, tokenizer_def *out, err *e);
+/* tokenizer.json or tokenizer.model; w: NULL, or the weights in that folder. */
+err_code definition_read_folder(const weights *w, const char *folder, tokenizer_def *out, err *e);
+
 err_code definition_from_gguf(const weights *w, tokenizer_def *out, err *e);
 err_code definition_from_json(const weights *w, const char *folder, tokenizer_def *out, err *e);
 err_code definition_from_sentencepiece(const weights *w, const char *folder, tokenizer_def *out, err *e);

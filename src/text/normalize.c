@@ -368,3 +368,15 @@ err_code normalizer_add_charsmap(normalizer *n, const char *bytes, size_t size, 
                            REPLACEMENT_MAX);
     return ERR_OK;
 }
+
+void normalizer_charsmap(const normalizer *n, strbuf *out) {
+    for (size_t i = 0; n && i < n->n; i++) {
+        const charsmap *m = n->steps[i].charsmap;
+        uint32_t trie_size = m ? (uint32_t)(4 * m->n_units) : 0;
+        if (!m) continue;
+        strbuf_add(out, &trie_size, sizeof trie_size);
+        strbuf_add(out, m->trie, trie_size);
+        strbuf_add(out, m->replacements, m->replacements_size - 1); /* without the NUL that was put behind */
+        return;
+    }
+}

@@ -38,6 +38,9 @@ err_code normalizer_add_regex(normalizer *n, const char *pattern, const char *to
  * prefix. The bytes are copied. */
 err_code normalizer_add_charsmap(normalizer *n, const char *bytes, size_t size, bool by_grapheme, err *e);
 
+/* Appends the character map that n applies, as the file had it; nothing where there is none. n may be NULL. */
+void normalizer_charsmap(const normalizer *n, strbuf *out);
+
 /* Appends the normal form of a section of text to out; bytes that are not UTF-8 are taken over as they are. n may be NULL. */
 err_code normalizer_apply(const normalizer *n, const char *text, size_t size, strbuf *out, err *e);
 

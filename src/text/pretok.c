@@ -270,3 +270,57 @@ err_code pretok_split(const pretok *p, const char *text, size_t n, bool first, p
     splitting s = {.p = p, .first = first, .piece = piece, .user = user};
     return split(&s, 0, text, n, e);
 }
+
+/* ---- telling them apart ---- */
+
+const char *pretok_pattern(const pretok *p, int i) { return i < PATTERNS_MAX ? p->row->patterns[i] : NULL; }
+
+/* What the rows cut differently: numbers of every length, contractions in both cases, signs with line ends and slashes behind,
+ * runs of spaces, capitals within words, marks, scripts of every kind. */
+static const char probe[] =
+    "Hello  world,\n\n it's I'LL we'Ve 'tis don\xe2\x80\x99t 'S'D'RE  3.14 12 123 1234 12345 1234567 "
+    "\xd9\xa1\xd9\xa2\xd9\xa3\xd9\xa4 x2y33z444 "
+    "HTTPServer camelCase aB ABc ABC \xc3\x89\x63ole \xc7\x85x \xca\xb0 \t\tif (a[i] != b) {\r\n\r\n    return x+=y/z; // "
+    "no\n}\n"
+    "path/to/file.txt/\n!!!/ ...\n ... $5 <a href='#'> ^~|`=+ \xc2\xa3\xe2\x82\xac 50% _under_score_ a_b -- "
+    "\xe6\x9d\x8e\xe7\x99\xbd\xe3\x80\x82\xe5\xba\x8a\xe5\x89\x8d\xe6\x98\x8e\xe6\x9c\x88\xe5\x85\x89 2024\xe5\xb9\xb4 "
+    "\xe3\x81\x82\xe3\x82\xab "
+    "\xed\x95\x9c\xea\xb8\x80 \xd0\x9f\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82\x42 \xd8\xb3\xd9\x84\xd8\xa7\xd9\x85 "
+    "\xe0\xa4\xb9\xe0\xa4\xbf\xe0\xa4\xa8\xe0\xa5\x8d\xe0\xa4\xa6\xe0\xa5\x80 e\xcc\x81t\xc3\xa9 \xc2\xb2\xc2\xbd "
+    "\xe2\x85\xa7 "
+    "\xf0\x9f\x98\x80\xf0\x9f\x91\x8d\xf0\x9f\x8f\xbd \xc2\xa0 \xe2\x80\x83\xe3\x80\x80\xe2\x80\x8b \xe1\xa0\x8e end   \n  "
+    "\n   x   ";
+
+static err_code add_piece_and_line(void *user, const char *piece, size_t n, err *e) {
+    strbuf *out = user;
+    (void)e;
+    strbuf_add(out, piece, n);
+    strbuf_add_char(out, '\0');
+    return ERR_OK;
+}
+
+static err_code cut_probe(const pretok *p, strbuf *out, err *e) {
+    strbuf_reset(out);
+    err_code rc = pretok_split(p, probe, sizeof probe - 1, true, add_piece_and_line, out, e);
+    return rc ? rc : strbuf_check(out, e);
+}
+
+err_code pretok_recognize(const pretok *p, bool whole_pieces, const char **out, err *e) {
+    strbuf expected = STRBUF_INIT, found = STRBUF_INIT;
+    err_code rc;
+    *out = NULL;
+    TRY(cut_probe(p, &expected, e));
+    for (int i = 0; i < N_ROWS && !*out; i++) {
+        pretok *row = NULL;
+        if (rows[i].spaces || rows[i].whole_pieces != whole_pieces) continue;
+        TRY(pretok_open(rows[i].name, false, &row, e));
+        rc = cut_probe(row, &found, e);
+        pretok_close(row);
+        if (rc) goto done;
+        if (found.len == expected.len && !memcmp(found.data, expected.data, found.len)) *out = rows[i].name;
+    }
+done:
+    strbuf_release(&expected);
+    strbuf_release(&found);
+    return rc;
+}

@@ -39,7 +39,11 @@ err_code pretok_add_replace_spaces(pretok *p, const char *with, err *e);
 
 void pretok_close(pretok *p); /* accepts NULL */
 
+/* The name of a row of the table that cuts as p does (NULL: one piece): all of a text made to tell them apart. NULL: none. */
+err_code pretok_recognize(const pretok *p, bool whole_pieces, const char **out, err *e);
+
 /* Of the table's rows: */
+const char *pretok_pattern(const pretok *p, int i); /* in the order they are applied; NULL behind the last */
 const char *pretok_name(const pretok *p);
 bool pretok_whole_pieces(const pretok *p); /* a piece that is in the vocabulary is one token, whatever the merges say */
 bool pretok_adds_bos(const pretok *p);     /* where the file does not say */

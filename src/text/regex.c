@@ -84,6 +84,19 @@ void regex_quote(const char *text, strbuf *out) {
     }
 }
 
+void regex_for_json(const char *pattern, strbuf *out) {
+    static const struct { const char *here, *there; } words[] = {{SPACE, "\\s"}, {NO_SPACE, "\\S"}, {SPACES, "\\s"}};
+    while (*pattern) {
+        size_t i = 0;
+        while (i < 3 && strncmp(pattern, words[i].here, strlen(words[i].here)) != 0) i++;
+        if (i < 3) {
+            strbuf_add_str(out, words[i].there);
+            pattern += strlen(words[i].here);
+        } else
+            strbuf_add_char(out, *pattern++);
+    }
+}
+
 err_code regex_search_init(regex_search *s, const pcre2_code *code, const char *text, size_t n, err *e) {
     *s = (regex_search){.code = code, .text = text, .n = n};
     s->match = pcre2_match_data_create(1, NULL);

@@ -17,6 +17,9 @@ err_code regex_compile(const char *pattern, pcre2_code **out, err *e);
 /* A pattern as tokenizer.json has it (Oniguruma's dialect), written for PCRE2; what the two read differently is refused. */
 err_code regex_translate(const char *pattern, strbuf *out, err *e);
 
+/* The other way, for patterns written with the macros above. */
+void regex_for_json(const char *pattern, strbuf *out);
+
 /* The matches of a pattern in a text, one after the other; steps are bounded. Zero-initialise by regex_search_init. */
 typedef struct regex_search {
     const pcre2_code *code;

@@ -1,7 +1,6 @@
 #include "text/tokenizer.h"
 
 #include "core/mem.h"
-#include "text/folder.h"
 #include "text/kinds.h"
 
 #include <assert.h>
@@ -81,28 +80,10 @@ done:
     return rc;
 }
 
-/* w: NULL, or the weights in that folder. */
-static err_code read_folder(const weights *w, const char *folder, tokenizer_def *d, err *e) {
-    if (model_folder_has(folder, "tokenizer.json")) return definition_from_json(w, folder, d, e);
-    if (model_folder_has(folder, "tokenizer.model")) return definition_from_sentencepiece(w, folder, d, e);
-    return err_set(e, ERR_FORMAT,
-                   "no tokenizer: neither metadata tokenizer.ggml.model nor tokenizer.json or tokenizer.model");
-}
-
-/* Metadata first; a folder, or a file in one, may have the tokenizer beside it. */
-static err_code read_definition(const weights *w, tokenizer_def *d, err *e) {
-    char *folder = NULL;
-    if (weights_meta(w, "tokenizer.ggml.model")) return definition_from_gguf(w, d, e);
-    err_code rc = model_folder(w, &folder, e);
-    if (!rc) rc = read_folder(w, folder, d, e);
-    free(folder);
-    return rc;
-}
-
 err_code tokenizer_open(const weights *w, tokenizer **out, err *e) {
     tokenizer_def d = TOKENIZER_DEF_EMPTY;
     *out = NULL;
-    err_code rc = read_definition(w, &d, e);
+    err_code rc = definition_read(w, &d, e);
     if (!rc) rc = tokenizer_build(&d, out, e);
     definition_release(&d);
     return rc ? err_prefix(e, rc, "%s", weights_path(w)) : ERR_OK;
@@ -111,7 +92,7 @@ err_code tokenizer_open(const weights *w, tokenizer **out, err *e) {
 err_code tokenizer_open_folder(const char *folder, tokenizer **out, err *e) {
     tokenizer_def d = TOKENIZER_DEF_EMPTY;
     *out = NULL;
-    err_code rc = read_folder(NULL, folder, &d, e);
+    err_code rc = definition_read_folder(NULL, folder, &d, e);
     if (!rc) rc = tokenizer_build(&d, out, e);
     definition_release(&d);
     return rc ? err_prefix(e, rc, "%s", folder) : ERR_OK;

@@ -1,4 +1,5 @@
 /* inspect_model.c — a model file's metadata, tensors, parameters by kind, tokenizer and the memory that running it takes. */
+#include "activations/store.h"
 #include "cli/command.h"
 #include "cli/inspect.h"
 #include "cli/text.h"
@@ -134,33 +135,31 @@ static json_t *config_to_json(const model_config *f) {
                      f->rope_base, "tied_embedding", f->tied_embedding);
 }
 
-/* Matrices are held as float32 while the model runs, all but an embedding that is no head as well: its rows are read as needed. */
-static int64_t unpacked_bytes(const weights *w, const model_config *f) {
-    int64_t n = 0;
-    for (int64_t i = 0; i < weights_tensor_count(w); i++) {
-        const tensor_view *v = weights_tensor_at(w, i);
-        bool only_embeds = !f->tied_embedding && !strcmp(kind_of(v->name), "embedding");
-        if (v->n_dims == 2 && !only_embeds) n += tensor_count(v);
-    }
-    return n * (int64_t)sizeof(float);
+enum { PASS_TOKENS = 4096 }; /* what commands put into one pass */
+
+static json_t *memory_to_json(const model_config *f, const model_memory *m) {
+    return json_pack("{s:I s:I s:I s:I s:I s:I s:I s:I s:I}", "blocks_kept", (json_int_t)m->blocks, "blocks_read_every_pass",
+                     (json_int_t)m->blocks_in_file, "head_kept", (json_int_t)m->head, "embedding_mapped",
+                     (json_int_t)m->embedding, "block_as_float32", (json_int_t)m->layer, "pass_of_4096_tokens",
+                     (json_int_t)(m->pass + PASS_TOKENS / 1024 * m->pass_1024), "pass_per_1024_more",
+                     (json_int_t)m->pass_1024, "cache_per_1024_tokens", (json_int_t)m->cache_1024, "capture_per_hook",
+                     (json_int_t)(STORE_CHUNK_ROWS * f->d_model) * (json_int_t)sizeof(float));
 }
 
-static json_t *memory_to_json(const weights *w, const model_config *f) {
-    json_int_t cache = 2 * f->n_layers * f->n_kv_heads * f->d_head * (json_int_t)sizeof(float);
-    return json_pack("{s:I s:I s:I s:I}", "file_mapped", (json_int_t)weights_file_size(w), "weights_float32",
-                     (json_int_t)unpacked_bytes(w, f), "cache_per_token", cache, "cache_for_context", cache * f->n_ctx);
-}
-
-/* Described, not opened: opening unpacks every weight. */
+/* Described, not opened: a tokenizer may be missing. */
 static void add_description(const weights *w, json_t *doc) {
     err unusable = {0};
     model_spec spec;
+    model_memory memory;
     if (arch_describe(w, &spec, &unusable)) {
         json_object_set_new(doc, "unusable", json_string(unusable.message));
         return;
     }
     json_object_set_new(doc, "config", config_to_json(&spec.cfg));
-    json_object_set_new(doc, "memory", memory_to_json(w, &spec.cfg));
+    if (model_measure(w, &memory, &unusable))
+        json_object_set_new(doc, "unusable", json_string(unusable.message));
+    else
+        json_object_set_new(doc, "memory", memory_to_json(&spec.cfg, &memory));
 }
 
 err_code inspect_model(const char *path, json_t *doc, err *e) {

@@ -56,6 +56,16 @@ void file_map_close(file_map *m) {
     *m = (file_map){0};
 }
 
+void file_map_forget(const file_map *m, const void *part, size_t size) {
+    const uint8_t *begin = part;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (!size || begin < m->data || size > m->size || begin > m->data + (m->size - size)) return;
+    size_t first = (size_t)(begin - m->data) + page - 1, end = (size_t)(begin - m->data) + size;
+    first -= first % page; /* the map begins with a page */
+    end -= end == m->size ? 0 : end % page;
+    if (first < end) madvise((void *)(m->data + first), end - first, MADV_DONTNEED); /* refused: it stays, nothing is lost */
+}
+
 err_code file_read(const char *path, size_t max_size, char **out, size_t *size, err *e) {
     int fd;
     char *bytes = NULL;
@@ -205,11 +215,25 @@ void bytes_sha256(const void *bytes, size_t size, char out[SHA256_HEX]) {
     hex(digest, out);
 }
 
+void file_map_sha256(const file_map *m, char out[SHA256_HEX]) {
+    enum { STRETCH = 16 << 20 };
+    uint8_t digest[SHA256_DIGEST_SIZE];
+    struct sha256_ctx h;
+    sha256_init(&h);
+    for (size_t i = 0; i < m->size; i += STRETCH) {
+        size_t n = m->size - i < STRETCH ? m->size - i : STRETCH;
+        sha256_update(&h, n, m->data + i);
+        file_map_forget(m, m->data + i, n);
+    }
+    sha256_digest(&h, sizeof digest, digest);
+    hex(digest, out);
+}
+
 err_code file_sha256(const char *path, char out[SHA256_HEX], err *e) {
     file_map m;
     err_code rc = file_map_open(path, &m, e);
     if (rc) return rc;
-    bytes_sha256(m.data, m.size, out);
+    file_map_sha256(&m, out);
     file_map_close(&m);
     return ERR_OK;
 }

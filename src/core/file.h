@@ -20,6 +20,9 @@ typedef struct file_map {
 err_code file_map_open(const char *path, file_map *out, err *e);
 void file_map_close(file_map *m);
 
+/* The whole pages of a part of the map may leave memory; whoever looks at them again has them read from the file. */
+void file_map_forget(const file_map *m, const void *part, size_t size);
+
 /* The whole file as bytes with a NUL behind them; refuses files over max_size. Owned by the caller, free with free(). */
 err_code file_read(const char *path, size_t max_size, char **out, size_t *size, err *e);
 
@@ -38,6 +41,7 @@ err_code file_check_space(const char *path, uint64_t bytes, err *e);
 /* SHA-256 of a file's content as 64 hex digits and a NUL. */
 enum { SHA256_HEX = 65 };
 err_code file_sha256(const char *path, char out[SHA256_HEX], err *e);
+void file_map_sha256(const file_map *m, char out[SHA256_HEX]); /* forgets what it has read */
 void bytes_sha256(const void *bytes, size_t size, char out[SHA256_HEX]);
 
 /* dir + "/" + name. Owned by the caller, free with free(). */

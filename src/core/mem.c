@@ -108,14 +108,14 @@ err_code arena_take(arena *a, void *out, size_t count, size_t size, err *e) {
     return ERR_OK;
 }
 
-/* Several blocks become one of their total size, so that a steady state takes from a single block. */
+/* Several blocks become one with room for what was taken, so that a steady state takes from a single block. */
 void arena_reset(arena *a) {
     if (!a->blocks) return;
     if (a->blocks->next) {
-        size_t total = 0;
-        for (arena_block *b = a->blocks; b; b = b->next) total += b->size;
+        size_t total = 0; /* and a little, for what is taken varies a little */
+        for (arena_block *b = a->blocks; b; b = b->next) total += b->used;
         arena_release(a);
-        if (block_new(a, total, NULL)) return; /* the next take tries again, and reports */
+        if (block_new(a, total + total / 32, NULL)) return; /* the next take tries again, and reports */
     }
     a->blocks->used = 0;
     ASAN_POISON_MEMORY_REGION(block_bytes(a->blocks), a->blocks->size);

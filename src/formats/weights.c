@@ -187,17 +187,21 @@ err_code weights_sha256(const weights *w, char out[SHA256_HEX], err *e) {
     bool folder = file_is_dir(w->path);
     err_code rc = ERR_OK;
     if (!folder && w->n_maps == 1) {
-        bytes_sha256(w->maps[0].data, w->maps[0].size, out);
+        file_map_sha256(&w->maps[0], out);
         return ERR_OK;
     }
     TRY(mem_new(&digests, w->n_maps + 2, DIGITS, "digests", e));
     if (folder) TRY(path_join(w->path, "config.json", &config, e));
     if (folder && file_exists(config)) TRY(file_sha256(config, digests + DIGITS * n++, e));
-    for (size_t i = 0; i < w->n_maps; i++) bytes_sha256(w->maps[i].data, w->maps[i].size, digests + DIGITS * n++);
+    for (size_t i = 0; i < w->n_maps; i++) file_map_sha256(&w->maps[i], digests + DIGITS * n++);
     bytes_sha256(digests, DIGITS * n, out);
 done:
     free(config), free(digests);
     return rc;
+}
+
+void weights_forget(const weights *w, const tensor_view *t) {
+    for (size_t i = 0; i < w->n_maps; i++) file_map_forget(&w->maps[i], t->data, t->size);
 }
 
 int64_t weights_tensor_count(const weights *w) { return (int64_t)w->n_tensors; }

@@ -77,6 +77,9 @@ const tensor_view *weights_find(const weights *w, const char *name); /* NULL whe
 err_code weights_require(const weights *w, const char *name, int n_dims, const int64_t *shape, const tensor_view **out,
                          err *e);
 
+/* For a tensor that has been read: its part of the file need not stay in memory. It can be read again. */
+void weights_forget(const weights *w, const tensor_view *t);
+
 int64_t weights_meta_count(const weights *w);
 const meta_value *weights_meta_at(const weights *w, int64_t i);
 const meta_value *weights_meta(const weights *w, const char *key); /* NULL when absent */

@@ -14,9 +14,8 @@
 #include <string.h>
 
 enum {
-    CHUNK_ROWS = 768,
-    FEW_ROWS = 16,    /* below: starting threads takes longer than the work between two products */
-    UNPACK_ROWS = 192 /* from here on weights become floats once a pass, not once a block of rows */
+    FEW_ROWS = 16,     /* below: starting threads takes longer than the work between two products */
+    ROUND_ROWS = 1024, /* larger passes take room for a multiple of this: about as many tokens next time take no more */
 };
 
 typedef struct pass {
@@ -136,9 +135,10 @@ done:
 static err_code take_rows(pass *p, err *e) {
     const model_config *g = &p->m->spec.cfg;
     arena *a = &p->m->scratch;
-    size_t n = (size_t)p->n, chunk = n < CHUNK_ROWS ? n : CHUNK_ROWS, d = (size_t)g->d_model * sizeof(float),
-           d_q = (size_t)(g->n_heads * g->d_head) * sizeof(float), d_kv = (size_t)(g->n_kv_heads * g->d_head) * sizeof(float),
-           d_ff = (size_t)g->d_ff * sizeof(float);
+    size_t chunk = p->n < CHUNK_ROWS ? (size_t)p->n : CHUNK_ROWS,
+           n = p->n <= CHUNK_ROWS ? (size_t)p->n : (size_t)((p->n + ROUND_ROWS - 1) / ROUND_ROWS * ROUND_ROWS),
+           d = (size_t)g->d_model * sizeof(float), d_q = (size_t)(g->n_heads * g->d_head) * sizeof(float),
+           d_kv = (size_t)(g->n_kv_heads * g->d_head) * sizeof(float), d_ff = (size_t)g->d_ff * sizeof(float);
     err_code rc;
     TRY(arena_take(a, &p->x, n, d, e));
     TRY(arena_take(a, &p->out, n, d, e));
@@ -158,7 +158,7 @@ done:
 /* Whether a layer's weights have to be made for this pass. */
 static bool must_unpack(const pass *p, const linear *l) {
     if (!l->rows) return false;
-    return !l->w.panels || (l->w.form != GEMM_F32 && p->n >= UNPACK_ROWS);
+    return !(l->room || l->own) || (l->w.form != GEMM_F32 && p->n >= UNPACK_ROWS);
 }
 
 static size_t floats_of(const pass *p, const linear *l) {
@@ -169,40 +169,47 @@ static size_t floats_of(const pass *p, const linear *l) {
 
 /* Room for the floats of the largest layer that has to be unpacked. */
 static err_code take_weights(pass *p, err *e) {
+    arena *a = &p->m->layer;
     size_t most = 0, widest = 0;
-    err_code rc;
+    err_code rc = ERR_OK;
     for (int64_t i = 0; i < p->m->spec.cfg.n_layers; i++) {
         size_t total = 0;
         for (int j = 0; j < LAYER_LINEARS; j++) {
             const linear *l = p->m->layers[i].linears + j;
             if (must_unpack(p, l)) total += floats_of(p, l);
-            if (!l->w.panels && (size_t)l->w.k > widest) widest = (size_t)l->w.k;
+            if (!l->room && (size_t)l->w.k > widest) widest = (size_t)l->w.k;
         }
         if (total > most) most = total;
     }
-    TRY(arena_take(&p->m->scratch, &p->weights, most, sizeof *p->weights, e));
-    TRY(arena_take(&p->m->scratch, &p->weight_rows, widest * (size_t)(p->c->threads * gemm_panel(p->m->cpu)),
-                   sizeof *p->weight_rows, e));
+    arena_reset(a);
+    if (!most) return ERR_OK;
+    TRY(arena_take(a, &p->weights, most, sizeof *p->weights, e));
+    TRY(arena_take(a, &p->weight_rows, widest * (size_t)(p->c->threads * gemm_panel(p->m->cpu)), sizeof *p->weight_rows, e));
 done:
     return rc;
 }
 
 /* The weights of layer i as this pass multiplies them. */
-static model_layer ready_layer(const pass *p, int i) {
-    model_layer ready = p->m->layers[i];
+static err_code ready_layer(const pass *p, int i, model_layer *ready, err *e) {
     float *panels = p->weights;
     for (int j = 0; j < LAYER_LINEARS; j++) {
-        linear *l = ready.linears + j;
+        linear *l = p->m->layers[i].linears + j;
+        err_code rc = l->room ? linear_pack(p->c, p->m->w, l, e) : ERR_OK;
+        if (rc != ERR_OK) return rc;
+    }
+    *ready = p->m->layers[i];
+    for (int j = 0; j < LAYER_LINEARS; j++) {
+        linear *l = ready->linears + j;
         if (!must_unpack(p, l)) continue;
         if (l->w.panels)
             gemm_unpack(p->c, &l->w, panels);
         else
-            linear_read(p->c, l, p->weight_rows, panels);
+            linear_read(p->c, p->m->w, l, p->weight_rows, panels);
         l->w.form = GEMM_F32;
         l->w.panels = panels;
         panels += floats_of(p, l);
     }
-    return ready;
+    return ERR_OK;
 }
 
 /* Cosines and sines in double: an angle of thousands of radians has lost its digits in float32. */
@@ -393,10 +400,12 @@ static bool hooks_remain(const pass *p, hook_point at) {
 static err_code run_block(pass *p, int i, bool whole, err *e) {
     model_layer l = {0};
     for (hook_point at = {.layer = i}; at.kind <= HOOK_RESID_POST && !p->finished; at.kind++) {
-        if (at.kind == HOOK_ATTN_OUT) l = ready_layer(p, i), attention_step(p, &l, i);
+        err_code rc = at.kind == HOOK_ATTN_OUT ? ready_layer(p, i, &l, e) : ERR_OK;
+        if (rc != ERR_OK) return rc;
+        if (at.kind == HOOK_ATTN_OUT) attention_step(p, &l, i);
         if (at.kind == HOOK_MLP_OUT) mlp_step(p, &l);
         if (at.kind == HOOK_RESID_MID || at.kind == HOOK_RESID_POST) join_stream(p, at.kind);
-        err_code rc = visit_hooks(p, at, at.kind == HOOK_ATTN_OUT || at.kind == HOOK_MLP_OUT ? p->out : p->x, e);
+        rc = visit_hooks(p, at, at.kind == HOOK_ATTN_OUT || at.kind == HOOK_MLP_OUT ? p->out : p->x, e);
         if (rc != ERR_OK) return rc;
         p->finished = !whole && !hooks_remain(p, at);
     }

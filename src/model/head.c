@@ -21,7 +21,7 @@ static void shape_logits(const model *m, float *y, int64_t n) {
 err_code model_logits(const ctx *c, model *m, const float *hidden, int64_t n, float *logits, err *e) {
     const ctx same_level = with_level_of(c, m);
     const linear *h = &m->head;
-    err_code rc = linear_pack(&same_level, &m->head, NULL, e);
+    err_code rc = linear_pack(&same_level, m->w, &m->head, e);
     if (rc != ERR_OK) return rc;
     gemm(&same_level, n, hidden, h->w.k, &(gemm_product){.w = h->w, .bias = h->bias, .y = logits, .ldy = h->w.n}, 1);
     if (m->spec.logit_scale == 1 && m->spec.logit_cap == 0) return ERR_OK;
@@ -85,7 +85,7 @@ err_code model_logprobs(const ctx *c, model *m, const float *hidden, const uint3
             return err_set(e, ERR_MISMATCH, "token %u is asked for, but the model has %lld", targets[i],
                            (long long)m->head.w.n);
     arena_reset(&m->scratch);
-    TRY(linear_pack(&same_level, &m->head, NULL, e));
+    TRY(linear_pack(&same_level, m->w, &m->head, e));
     TRY(arena_take(&m->scratch, &b, 1, sizeof *b, e));
     TRY(arena_take(&m->scratch, &b->logits, (size_t)(n < HEAD_ROWS ? n : HEAD_ROWS), HEAD_COLUMNS * sizeof(float), e));
     for (int64_t i = 0; i < n; i += HEAD_ROWS) {

@@ -41,7 +41,7 @@ static void read_panel_across(cpu_level level, const linear *l, int64_t p, float
     }
 }
 
-void linear_read(const ctx *c, const linear *l, float *scratch, float *panels) {
+void linear_read(const ctx *c, const weights *w, const linear *l, float *scratch, float *panels) {
     int64_t size = gemm_panel(c->cpu), k = l->w.k, n_panels = (l->w.n + size - 1) / size;
 #pragma omp parallel for num_threads(c->threads) schedule(static)
     for (int64_t thread = 0; thread < c->threads; thread++)
@@ -50,9 +50,10 @@ void linear_read(const ctx *c, const linear *l, float *scratch, float *panels) {
                 read_panel_across(c->cpu, l, p, panels + p * size * k);
             else
                 read_panel(c->cpu, l, p, scratch + thread * size * k, panels + p * size * k);
+    weights_forget(w, l->rows);
 }
 
-static err_code pack_floats(const ctx *c, linear *l, float *room, err *e) {
+static err_code pack_floats(const ctx *c, const weights *w, linear *l, void *room, err *e) {
     size_t size;
     float *panels = room, *scratch = NULL;
     err_code rc = ERR_OK;
@@ -61,15 +62,13 @@ static err_code pack_floats(const ctx *c, linear *l, float *room, err *e) {
     if (!room) TRY(mem_new_large(&l->own, size, 1, "packed weights", e));
     if (!room) panels = l->own;
     TRY(mem_new(&scratch, (size_t)(c->threads * gemm_panel(c->cpu)), (size_t)l->w.k * sizeof *scratch, "weights", e));
-    linear_read(c, l, scratch, panels);
+    linear_read(c, w, l, scratch, panels);
     l->w.form = GEMM_F32;
     l->w.panels = panels;
 done:
     free(scratch);
     return rc;
 }
-
-enum { PANEL_MAX = 32 };
 
 static bool pack_blocks(const ctx *c, const linear *l, char *panels) {
     int64_t size = gemm_panel(c->cpu), n_panels = (l->w.n + size - 1) / size;
@@ -86,20 +85,22 @@ static bool pack_blocks(const ctx *c, const linear *l, char *panels) {
     return fits;
 }
 
-err_code linear_pack(const ctx *c, linear *l, void *room, err *e) {
+err_code linear_pack(const ctx *c, const weights *w, linear *l, err *e) {
     size_t size;
     if (l->w.panels) return ERR_OK;
-    if (l->w.form == GEMM_F32) return pack_floats(c, l, room, e);
+    if (l->w.form == GEMM_F32) return pack_floats(c, w, l, l->room, e);
     if (!linear_size(c->cpu, l, &size)) return err_set(e, ERR_FORMAT, "tensor %s is too large", l->rows->name);
-    err_code rc = room ? ERR_OK : mem_new_large(&l->own, size, 1, "packed weights", e);
+    err_code rc = l->room ? ERR_OK : mem_new_large(&l->own, size, 1, "packed weights", e);
     if (rc != ERR_OK) return rc;
-    if (pack_blocks(c, l, room ? room : l->own)) {
-        l->w.panels = room ? room : l->own;
+    char *panels = l->room ? l->room : l->own;
+    if (pack_blocks(c, l, panels)) {
+        l->w.panels = panels;
+        weights_forget(w, l->rows);
         return ERR_OK;
     }
     free(l->own);
     l->own = NULL;
-    return pack_floats(c, l, NULL, e);
+    return pack_floats(c, w, l, NULL, e);
 }
 
 void linear_release(linear *l) {

@@ -89,32 +89,40 @@ done:
 }
 
 /* Blocks stay packed in memory when all of them fit into this; else each is read again for every pass. */
-enum { KEPT_MEGABYTES = 3072 };
+enum { KEPT_MEGABYTES = 4608 };
 
-static bool blocks_fit(const model *m, size_t *total) {
-    size_t bytes;
-    *total = 0;
+size_t blocks_size(const model *m) {
+    size_t total = 0, bytes;
     for (int64_t i = 0; i < m->spec.cfg.n_layers; i++)
-        for (int j = 0; j < LAYER_LINEARS; j++)
-            if (!linear_size(m->cpu, m->layers[i].linears + j, &bytes) || !mem_add(*total, bytes, total)) return false;
-    return *total >> 20 < KEPT_MEGABYTES;
+        for (int j = 0; j < LAYER_LINEARS; j++) {
+            linear l = m->layers[i].linears[j];
+            l.w.n = (l.w.n + PANEL_MAX - 1) / PANEL_MAX * PANEL_MAX;
+            if (!linear_size(CPU_PORTABLE, &l, &bytes) || !mem_add(total, bytes, &total)) return SIZE_MAX;
+        }
+    return total;
 }
 
-static err_code load_blocks(const ctx *c, model *m, err *e) {
-    size_t total, at = 0, bytes = 0;
+bool blocks_stay(const model *m) { return blocks_size(m) >> 20 < KEPT_MEGABYTES; }
+
+static err_code bind_blocks(model *m, err *e) {
     err_code rc;
     TRY(mem_new0(&m->layers, (size_t)m->spec.cfg.n_layers, sizeof *m->layers, "layers", e));
     for (int i = 0; i < m->spec.cfg.n_layers; i++) TRY(bind_layer(m, i, m->layers + i, e));
-    if (!blocks_fit(m, &total)) return ERR_OK;
-    TRY(mem_new_large(&m->packed, total, 1, "packed weights", e));
-    for (int64_t i = 0; i < m->spec.cfg.n_layers; i++) {
-        TRY(ctx_check_cancel(c, e));
-        for (int j = 0; j < LAYER_LINEARS; j++, at += bytes) {
-            linear_size(m->cpu, m->layers[i].linears + j, &bytes); /* before it is packed: its form may change */
-            if (m->layers[i].linears[j].rows) TRY(linear_pack(c, m->layers[i].linears + j, m->packed + at, e));
-        }
-    }
 done:
+    return rc;
+}
+
+/* A place for every block's panels. Memory is taken when a pass comes to the block. */
+static err_code reserve_blocks(model *m, err *e) {
+    size_t at = 0, bytes = 0;
+    if (!blocks_stay(m)) return ERR_OK;
+    err_code rc = mem_new_large(&m->packed, blocks_size(m), 1, "packed weights", e);
+    for (int64_t i = 0; i < m->spec.cfg.n_layers && !rc; i++)
+        for (int j = 0; j < LAYER_LINEARS; j++, at += bytes) {
+            linear *l = m->layers[i].linears + j;
+            linear_size(m->cpu, l, &bytes);
+            if (l->rows) l->room = m->packed + at;
+        }
     return rc;
 }
 
@@ -181,14 +189,22 @@ static err_code check_vocabulary(const model *m, err *e) {
                    (long long)tokenizer_size(m->tokenizer), (long long)m->spec.cfg.n_vocab);
 }
 
-static err_code load_weights(const ctx *c, model *m, err *e) {
+err_code model_bind(model *m, err *e) {
+    err_code rc;
+    TRY(load_ends(m, e));
+    TRY(bind_blocks(m, e));
+done:
+    return rc;
+}
+
+static err_code load_weights(model *m, err *e) {
     err_code rc;
     TRY(arch_describe(m->w, &m->spec, e));
     TRY(load_name(m, e));
-    TRY(load_ends(m, e));
-    TRY(load_blocks(c, m, e));
+    TRY(model_bind(m, e));
+    TRY(reserve_blocks(m, e));
 done:
-    return rc == ERR_OK || rc == ERR_CANCELLED ? rc : err_prefix(e, rc, "%s", weights_path(m->w));
+    return rc == ERR_OK ? rc : err_prefix(e, rc, "%s", weights_path(m->w));
 }
 
 err_code model_open(const ctx *c, const char *path, model **out, err *e) {
@@ -200,7 +216,7 @@ err_code model_open(const ctx *c, const char *path, model **out, err *e) {
     m->cpu = c->cpu;
     m->kernels = dense_kernels_for(c->cpu);
     TRY(weights_open(path, &m->w, e));
-    TRY(load_weights(c, m, e));
+    TRY(load_weights(m, e));
     TRY(tokenizer_open(m->w, &m->tokenizer, e));
     TRY(check_vocabulary(m, e));
     *out = m;
@@ -219,13 +235,18 @@ static void release_layer(model_layer *l) {
     for (int j = 0; j < LAYER_LINEARS; j++) linear_release(l->linears + j);
 }
 
-void model_close(model *m) {
-    if (!m) return;
+void model_unbind(model *m) {
     for (int64_t i = 0; m->layers && i < m->spec.cfg.n_layers; i++) release_layer(m->layers + i);
-    free(m->layers), free(m->packed), free(m->frequencies[0]), free(m->frequencies[1]), free(m->name), free(m->sha256);
+    free(m->layers), free(m->packed), free(m->frequencies[0]), free(m->frequencies[1]);
     release_norm(&m->final_norm);
     linear_release(&m->head);
-    arena_release(&m->scratch);
+}
+
+void model_close(model *m) {
+    if (!m) return;
+    model_unbind(m);
+    free(m->name), free(m->sha256);
+    arena_release(&m->scratch), arena_release(&m->layer);
     tokenizer_close(m->tokenizer);
     weights_close(m->w);
     free(m);

@@ -62,6 +62,21 @@ err_code model_logits(const ctx *c, model *m, const float *hidden /* [n, d_model
 err_code model_logprobs(const ctx *c, model *m, const float *hidden /* [n, d_model] */, const uint32_t *targets, int64_t n,
                         double *logprobs, err *e);
 
+/* Bytes that a model takes in memory, at most, at any machine level, beside its tokenizer. */
+typedef struct model_memory {
+    size_t blocks;         /* weights of all blocks as they are kept; a pass that ends early keeps those it has used */
+    size_t blocks_in_file; /* instead, where they are too large to keep: read again in every pass, and not kept */
+    size_t head;           /* from the first logits on */
+    size_t embedding;      /* in the file: those of its rows stay that were used */
+    size_t layer;          /* one block as float32, in passes over many tokens */
+    size_t pass;           /* rows of a pass, however many; and for each 1,024 tokens */
+    size_t pass_1024;
+    size_t cache_1024; /* keys and values of 1,024 positions of a sequence */
+} model_memory;
+
+/* Finds it out without opening; ERR_UNSUPPORTED or ERR_FORMAT when w is no model that can be opened. */
+err_code model_measure(const weights *w, model_memory *out, err *e);
+
 /* The final norm's gain [d_model] and a row of the unembedding [d_model]: what a logit lens needs. */
 const float *model_final_norm_gain(const model *m);
 err_code model_unembed_rows(const model *m, int64_t first, int64_t n, float *out /* [n, d_model] */, err *e);

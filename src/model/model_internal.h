@@ -20,9 +20,11 @@ typedef struct linear {
     const tensor_view *rows; /* [.., k], or [k, ..] when transposed; then the rows stand together */
     bool transposed;
     row_order order;
-    gemm_weights w; /* panels NULL: not kept in memory, linear_read makes them when they are needed */
-    void *own;      /* panels that are not in the model's one block */
-    float *bias;    /* [n], or NULL */
+    gemm_weights w; /* panels NULL: not packed yet, or not kept in memory */
+    char *
+        room; /* where panels will stay once they are needed; NULL: linear_read makes them for every pass, or `own` holds them */
+    void *own;   /* panels that are not in the model's one block */
+    float *bias; /* [n], or NULL */
 } linear;
 
 /* Which row of the file is row i: pairs (2j, 2j + 1) of a group come apart into halves. */
@@ -31,12 +33,12 @@ int64_t row_in_file(const row_order *o, int64_t i);
 /* Bytes that l takes packed, in the form it is kept in; false on overflow. */
 bool linear_size(cpu_level level, const linear *l, size_t *bytes);
 
-/* Packs l to stay, in its type's own form, else as floats, into `room` [linear_size] or, when that is NULL, into memory of its
- * own. Nothing to do the second time. */
-err_code linear_pack(const ctx *c, linear *l, void *room, err *e);
+/* Packs l to stay, in its type's own form, else as floats, into l->room [linear_size] or, when that is NULL, into memory of its
+ * own, and has the file w forget it. Nothing to do the second time. */
+err_code linear_pack(const ctx *c, const weights *w, linear *l, err *e);
 
-/* Packs l as floats into panels of that size; scratch [c->threads, gemm_panel, k]. */
-void linear_read(const ctx *c, const linear *l, float *scratch, float *panels);
+/* Packs l as floats into panels of that size, and has w forget it; scratch [c->threads, gemm_panel, k]. */
+void linear_read(const ctx *c, const weights *w, const linear *l, float *scratch, float *panels);
 
 void linear_release(linear *l);
 
@@ -80,12 +82,26 @@ struct model {
     cpu_level cpu;
     const dense_kernels *kernels;
     model_layer *layers; /* [n_layers] */
-    char *packed;        /* the panels of all blocks, in the order in which they are read */
+    char *packed;        /* room for the panels of all blocks, in the order in which they are read; NULL: too large to keep */
     norm final_norm;
     const tensor_view *embedding, *positions; /* positions NULL: none are learned */
     linear head;
     double *frequencies[2]; /* [n_rotated / 2] radians per position; [1] of the layers with LAYER_LOCAL_ROPE, or NULL */
-    arena scratch;          /* of the running pass */
+    arena scratch, layer;   /* of the running pass: its rows; one layer's weights as floats */
+};
+
+/* What m->spec names, looked up in m->w and checked, nothing packed yet. */
+err_code model_bind(model *m, err *e);
+void model_unbind(model *m); /* also what was packed since */
+
+/* Bytes that the panels of all blocks take at most at any machine level; SIZE_MAX when they overflow. */
+size_t blocks_size(const model *m);
+bool blocks_stay(const model *m);
+
+enum {
+    PANEL_MAX = 32,   /* the largest gemm_panel */
+    CHUNK_ROWS = 768, /* go from step to step of a pass together */
+    UNPACK_ROWS = 192 /* from here on weights become floats once a pass, not once a block of rows */
 };
 
 struct kvcache {

@@ -6,7 +6,7 @@
 #include "analysis/mentions.h"
 #include "analysis/postings.h"
 #include "analysis/rows.h"
-#include "analysis/sequences.h"
+#include "model/sequences.h"
 #include "analysis/toplist.h"
 #include "sae/sae.h"
 

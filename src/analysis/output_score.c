@@ -1,6 +1,6 @@
 #include "analysis/output_score.h"
 
-#include "analysis/sequences.h"
+#include "model/sequences.h"
 #include "core/mem.h"
 #include "steer/intervene.h"
 

@@ -1,4 +1,4 @@
-#include "analysis/sequences.h"
+#include "model/sequences.h"
 
 #include "core/mem.h"
 

@@ -1,6 +1,6 @@
 /* sequences.h — token sequences gathered to be run through a model together: the arrays a model_batch borrows. */
-#ifndef ANALYSIS_SEQUENCES_H
-#define ANALYSIS_SEQUENCES_H
+#ifndef MODEL_SEQUENCES_H
+#define MODEL_SEQUENCES_H
 
 #include "core/err.h"
 

@@ -1,6 +1,7 @@
 #include "activations/capture.h"
 
 #include "core/mem.h"
+#include "model/sequences.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -25,16 +26,13 @@ typedef struct capture {
     const token_corpus *k;
     const capture_opts *o;
     store *s;
-    int64_t n_rows;
-    uint64_t *row_token; /* [n_rows] */
-    int64_t *first_row;  /* [n_docs + 1] */
+    corpus_rows rows;
     collector hooks[STORE_HOOKS_MAX];
     model_hook callbacks[STORE_HOOKS_MAX];
 
-    uint32_t *tokens; /* of the batch: [capacity] */
-    int32_t *seq, *pos;
-    int64_t *docs; /* [capacity] which document sequence i is */
-    int64_t capacity, n_tokens, n_seqs;
+    sequences batch;
+    int64_t *docs; /* [batch.n] which document sequence i is */
+    size_t cap_docs;
     double writing;
     int64_t tokens_run;
 } capture;
@@ -47,37 +45,6 @@ static double now(void) {
 
 static int64_t length_of(const token_corpus *k, int64_t doc) {
     return (int64_t)(k->doc_offsets[doc + 1] - k->doc_offsets[doc]);
-}
-
-/* ---- rows: positions that are kept ---- */
-
-static err_code number_rows(capture *w, err *e) {
-    const token_corpus *k = w->k;
-    int64_t skip = w->o->skip_first, n = 0, n_ctx = model_config_of(w->m)->n_ctx;
-    err_code rc;
-    TRY(mem_new(&w->first_row, (size_t)k->n_docs + 1, sizeof *w->first_row, "rows of documents", e));
-    for (int64_t doc = 0; doc < k->n_docs; doc++) {
-        int64_t len = length_of(k, doc);
-        if (len > n_ctx)
-            return err_set(e, ERR_USAGE,
-                           "%s: expected at most the %" PRId64 " tokens that the model was trained for, found %" PRId64
-                           "; cut with --context",
-                           k->doc_source[doc], n_ctx, len);
-        w->first_row[doc] = n;
-        n += len > skip ? len - skip : 0;
-    }
-    w->first_row[k->n_docs] = w->n_rows = n;
-    if (!n)
-        return err_set(e, ERR_FORMAT,
-                       "%s and all other documents: expected more than %" PRId64
-                       " tokens, since so many are skipped at the head of each",
-                       k->doc_source[0], skip);
-    TRY(mem_new(&w->row_token, (size_t)n, sizeof *w->row_token, "tokens of rows", e));
-    for (int64_t doc = 0; doc < k->n_docs; doc++)
-        for (int64_t r = w->first_row[doc]; r < w->first_row[doc + 1]; r++)
-            w->row_token[r] = k->doc_offsets[doc] + (uint64_t)(skip + r - w->first_row[doc]);
-done:
-    return rc;
 }
 
 /* ---- the file ---- */
@@ -106,7 +73,7 @@ static err_code open_store(capture *w, const char *path, err *e) {
         hook_format(w->o->hooks[i], info.hooks[i].name);
     }
     TRY(model_sha256(w->m, sha256, e));
-    TRY(store_create(path, &info, w->k, w->row_token, w->n_rows, t, &w->s, e));
+    TRY(store_create(path, &info, w->k, w->rows.token, w->rows.n, t, &w->s, e));
 done:
     free(model_path);
     return rc;
@@ -132,7 +99,7 @@ static err_code widen_if_needed(capture *w, int hook, const float *x, int64_t n,
     if (most <= (h->rows_done ? F16_MAX : F16_MAX / 2) || isinf(most)) return ERR_OK;
     ctx_log(w->c, LOG_NOTE, "%s holds numbers up to %.3g, float16 reaches 65504: %s as bfloat16", h->name, (double)most,
             h->rows_done ? "begins again" : "stored");
-    return store_restart_hook(w->s, hook, STORE_BF16, w->k, w->row_token, model_tokenizer(w->m), e);
+    return store_restart_hook(w->s, hook, STORE_BF16, w->k, w->rows.token, model_tokenizer(w->m), e);
 }
 
 static err_code write_chunk(collector *h, int64_t chunk, int64_t n, err *e) {
@@ -148,7 +115,7 @@ done:
 
 /* Rows come in the order of the file. Those of a chunk that is complete, or whose beginning did not come by, are passed over. */
 static err_code collect_row(collector *h, int64_t row, const float *x, int64_t d, err *e) {
-    int64_t chunk = row / STORE_CHUNK_ROWS, at = row % STORE_CHUNK_ROWS, n_rows = h->owner->n_rows;
+    int64_t chunk = row / STORE_CHUNK_ROWS, at = row % STORE_CHUNK_ROWS, n_rows = h->owner->rows.n;
     if (store_chunk_done(h->owner->s, h->hook, chunk) || (row != h->next && at)) return ERR_OK;
     memcpy(h->rows + at * d, x, (size_t)d * sizeof *x);
     h->next = row + 1;
@@ -165,7 +132,7 @@ static err_code collect_rows(void *user, const ctx *c, const hook_rows *rows, er
     for (int64_t i = 0; i < rows->n_tokens && !rc; i++) {
         int64_t kept = rows->pos[i] - w->o->skip_first;
         if (kept >= 0)
-            rc = collect_row(h, w->first_row[w->docs[rows->seq[i]]] + kept, rows->x + i * rows->d_model, rows->d_model, e);
+            rc = collect_row(h, w->rows.first[w->docs[rows->seq[i]]] + kept, rows->x + i * rows->d_model, rows->d_model, e);
     }
     return rc;
 }
@@ -173,15 +140,8 @@ static err_code collect_rows(void *user, const ctx *c, const hook_rows *rows, er
 /* ---- batches ---- */
 
 static err_code make_room(capture *w, err *e) {
-    err_code rc;
+    err_code rc = ERR_OK;
     size_t d = (size_t)model_config_of(w->m)->d_model;
-    w->capacity = w->o->batch_tokens;
-    for (int64_t doc = 0; doc < w->k->n_docs; doc++)
-        if (length_of(w->k, doc) > w->capacity) w->capacity = length_of(w->k, doc);
-    TRY(mem_new(&w->tokens, (size_t)w->capacity, sizeof *w->tokens, "a batch", e));
-    TRY(mem_new(&w->seq, (size_t)w->capacity, sizeof *w->seq, "a batch", e));
-    TRY(mem_new(&w->pos, (size_t)w->capacity, sizeof *w->pos, "a batch", e));
-    TRY(mem_new(&w->docs, (size_t)w->capacity, sizeof *w->docs, "a batch", e));
     for (int i = 0; i < w->o->n_hooks; i++) {
         w->hooks[i] = (collector){.owner = w, .hook = i, .next = -1};
         w->callbacks[i] = (model_hook){w->o->hooks[i], collect_rows, &w->hooks[i]};
@@ -191,24 +151,20 @@ done:
     return rc;
 }
 
-static void add_document(capture *w, int64_t doc) {
-    int64_t n = length_of(w->k, doc);
-    memcpy(w->tokens + w->n_tokens, w->k->tokens + w->k->doc_offsets[doc], (size_t)n * sizeof *w->tokens);
-    for (int64_t i = 0; i < n; i++) {
-        w->seq[w->n_tokens + i] = (int32_t)w->n_seqs;
-        w->pos[w->n_tokens + i] = (int32_t)i;
-    }
-    w->docs[w->n_seqs++] = doc;
-    w->n_tokens += n;
+static err_code add_document(capture *w, int64_t doc, err *e) {
+    err_code rc = mem_grow(&w->docs, &w->cap_docs, (size_t)w->batch.n + 1, sizeof *w->docs, "a batch", e);
+    if (rc) return rc;
+    w->docs[w->batch.n] = doc;
+    return sequences_add(&w->batch, w->k->tokens + w->k->doc_offsets[doc], length_of(w->k, doc), e);
 }
 
 static err_code run_batch(capture *w, err *e) {
-    const model_batch b = {w->n_tokens, w->tokens, w->seq, w->pos};
-    if (!w->n_tokens) return ERR_OK;
+    const model_batch b = {w->batch.n_tokens, w->batch.tokens, w->batch.seq, w->batch.pos};
+    if (!b.n_tokens) return ERR_OK;
     err_code rc = ctx_check_cancel(w->c, e);
     if (!rc) rc = model_forward(w->c, w->m, &b, NULL, w->callbacks, w->o->n_hooks, NULL, e);
-    w->tokens_run += w->n_tokens;
-    w->n_tokens = w->n_seqs = 0;
+    w->tokens_run += b.n_tokens;
+    sequences_clear(&w->batch);
     return rc;
 }
 
@@ -216,7 +172,7 @@ static err_code run_batch(capture *w, err *e) {
 
 /* Some hook lacks a chunk that holds rows of this document. */
 static bool is_missing(const capture *w, int64_t doc) {
-    int64_t first = w->first_row[doc], end = w->first_row[doc + 1];
+    int64_t first = w->rows.first[doc], end = w->rows.first[doc + 1];
     for (int64_t chunk = first / STORE_CHUNK_ROWS; first < end && chunk <= (end - 1) / STORE_CHUNK_ROWS; chunk++)
         for (int i = 0; i < w->o->n_hooks; i++)
             if (!store_chunk_done(w->s, i, chunk)) return true;
@@ -242,23 +198,23 @@ static err_code run_round(capture *w, int64_t missing, err *e) {
     report(w, done);
     for (int64_t doc = 0; doc < w->k->n_docs; doc++) {
         if (!is_missing(w, doc)) continue;
-        if (w->n_tokens + length_of(w->k, doc) > w->o->batch_tokens) {
-            done += w->n_tokens;
+        if (w->batch.n_tokens + length_of(w->k, doc) > w->o->batch_tokens) {
+            done += w->batch.n_tokens;
             TRY(run_batch(w, e));
             report(w, done);
         }
-        add_document(w, doc);
+        TRY(add_document(w, doc, e));
     }
-    done += w->n_tokens;
+    done += w->batch.n_tokens;
     TRY(run_batch(w, e));
     report(w, done);
 done:
-    w->n_tokens = w->n_seqs = 0;
+    sequences_clear(&w->batch);
     return rc;
 }
 
 static int64_t rows_done(const capture *w) {
-    int64_t least = w->n_rows;
+    int64_t least = w->rows.n;
     for (int i = 0; w->s && i < w->o->n_hooks; i++) {
         int64_t done = store_info_of(w->s)->hooks[i].rows_done;
         least = done < least ? done : least;
@@ -287,11 +243,8 @@ static err_code finish_hooks(capture *w, err *e) {
 static void release(capture *w) {
     store_close(w->s);
     for (int i = 0; i < w->o->n_hooks; i++) free(w->hooks[i].rows);
-    free(w->row_token);
-    free(w->first_row);
-    free(w->tokens);
-    free(w->seq);
-    free(w->pos);
+    corpus_rows_release(&w->rows);
+    sequences_release(&w->batch);
     free(w->docs);
 }
 
@@ -301,19 +254,19 @@ err_code capture_run(const ctx *c, model *m, const token_corpus *k, const char *
     double began = 0;
     err_code rc;
     assert(o->n_hooks > 0 && o->n_hooks <= STORE_HOOKS_MAX && o->skip_first >= 0 && o->batch_tokens > 0);
-    TRY(number_rows(&w, e));
+    TRY(corpus_rows_number(k, o->skip_first, model_config_of(m)->n_ctx, &w.rows, e));
     TRY(make_room(&w, e));
     TRY(open_store(&w, out_path, e));
-    if (rows_done(&w) > 0 && rows_done(&w) < w.n_rows)
-        ctx_log(c, LOG_NOTE, "%s: continues behind %" PRId64 " of %" PRId64 " rows", out_path, rows_done(&w), w.n_rows);
+    if (rows_done(&w) > 0 && rows_done(&w) < w.rows.n)
+        ctx_log(c, LOG_NOTE, "%s: continues behind %" PRId64 " of %" PRId64 " rows", out_path, rows_done(&w), w.rows.n);
     began = now();
     TRY(run_rounds(&w, e));
     TRY(finish_hooks(&w, e));
-    *result = (capture_result){k->n_tokens, w.n_rows, w.tokens_run, now() - began, w.writing};
+    *result = (capture_result){k->n_tokens, w.rows.n, w.tokens_run, now() - began, w.writing};
 done:
     if (rc == ERR_CANCELLED)
         err_set(e, rc, "stopped on request: %s keeps %" PRId64 " of %" PRId64 " rows, and the same command continues",
-                out_path, rows_done(&w), w.n_rows);
+                out_path, rows_done(&w), w.rows.n);
     release(&w);
     return rc;
 }

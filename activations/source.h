@@ -5,8 +5,8 @@
  * that knows its position resumes exactly. Every epoch is a fresh permutation of all training rows. A file of up to 1 GiB is
  * shuffled as a whole. A larger one is shuffled in two levels: blocks of 256 rows into pools of 1 GiB, rows within a pool; the
  * order depends on the file and the seed only, never on the machine's memory.
- * Implementations: shuffle.c (HDF5 store, or any [n, d] float dataset), synth.c (planted dictionary). How to add one: fill
- * a source_ops.
+ * Implementations: source_file.c (HDF5 store, or any [n, d] float dataset), live.c (a model that reads a corpus), synth.c
+ * (planted dictionary). How to add one: fill a source_ops; one that keeps rows in blocks fills a shuffled (shuffle.h).
  * Threads: one call at a time. Errors: ERR_IO, ERR_FORMAT (NaN or infinite rows, with the row's number).
  */
 #ifndef ACTIVATIONS_SOURCE_H

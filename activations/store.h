@@ -75,6 +75,9 @@ err_code store_restart_hook(store *s, int hook, store_dtype wanted_dtype, const 
 /* Writes row statistics of a complete hook. */
 err_code store_finish_hook(store *s, const ctx *c, int hook, err *e);
 
+/* max_norm of rows of these lengths. */
+err_code store_longest_used(const float *lengths, int64_t n, double *out, err *e);
+
 /* ---- reading: on a store from store_open ---- */
 
 err_code store_open(const char *path, store **out, err *e);

@@ -340,8 +340,7 @@ static int by_length(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* STORE_LONG times the median length. */
-static err_code longest_used(const float *lengths, int64_t n, double *out, err *e) {
+err_code store_longest_used(const float *lengths, int64_t n, double *out, err *e) {
     float *sorted = NULL;
     err_code rc = mem_new(&sorted, (size_t)n, sizeof *sorted, "lengths of rows", e);
     if (rc) return rc;
@@ -388,7 +387,7 @@ static err_code put_statistics(store *s, int hook, const row_sums *sums, float *
     h.mean_norm = sums->norms / (double)n_rows;
     h.rms = sqrt(sums->squares / (double)n_rows / (double)h.d_model);
     h.max_norm = INFINITY;
-    if (s->info.skip_first > 0) TRY(longest_used(sums->lengths, n_rows, &h.max_norm, e));
+    if (s->info.skip_first > 0) TRY(store_longest_used(sums->lengths, n_rows, &h.max_norm, e));
     TRY(h5_open(s->path, true, &f, e));
     TRY(fill_array(&f, h.name, "/row_mean", mean, h.d_model, e));
     TRY(fill_array(&f, h.name, "/row_norm", sums->lengths, n_rows, e));

@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <dirent.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -398,4 +399,43 @@ void corpus_release(token_corpus *k) {
     free(k->doc_offsets);
     free(k->doc_source);
     *k = (token_corpus){0};
+}
+
+err_code corpus_rows_number(const token_corpus *k, int64_t skip_first, int64_t n_ctx, corpus_rows *out, err *e) {
+    int64_t n = 0;
+    err_code rc;
+    TRY(mem_new(&out->first, (size_t)k->n_docs + 1, sizeof *out->first, "rows of documents", e));
+    for (int64_t doc = 0; doc < k->n_docs; doc++) {
+        int64_t len = (int64_t)(k->doc_offsets[doc + 1] - k->doc_offsets[doc]);
+        if (len > n_ctx) {
+            rc = err_set(e, ERR_USAGE,
+                         "%s: expected at most the %" PRId64 " tokens that the model was trained for, found %" PRId64
+                         "; cut with --context",
+                         k->doc_source[doc], n_ctx, len);
+            goto done;
+        }
+        out->first[doc] = n;
+        n += len > skip_first ? len - skip_first : 0;
+    }
+    out->first[k->n_docs] = out->n = n;
+    if (!n) {
+        rc = err_set(e, ERR_FORMAT,
+                     "%s and all other documents: expected more than %" PRId64
+                     " tokens, since so many are skipped at the head of each",
+                     k->doc_source[0], skip_first);
+        goto done;
+    }
+    TRY(mem_new(&out->token, (size_t)n, sizeof *out->token, "tokens of rows", e));
+    for (int64_t doc = 0; doc < k->n_docs; doc++)
+        for (int64_t r = out->first[doc]; r < out->first[doc + 1]; r++)
+            out->token[r] = k->doc_offsets[doc] + (uint64_t)(skip_first + r - out->first[doc]);
+done:
+    if (rc) corpus_rows_release(out);
+    return rc;
+}
+
+void corpus_rows_release(corpus_rows *r) {
+    free(r->first);
+    free(r->token);
+    *r = (corpus_rows){0};
 }

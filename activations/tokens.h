@@ -32,6 +32,17 @@ typedef struct corpus_opts {
 err_code corpus_read(const ctx *c, const char *path, const tokenizer *t, const corpus_opts *o, token_corpus *out, err *e);
 void corpus_release(token_corpus *k);
 
+/* Rows of a corpus at a hook: the positions skip_first and later of every document, numbered through. */
+typedef struct corpus_rows {
+    int64_t n;
+    int64_t *first;  /* [n_docs + 1] row */
+    uint64_t *token; /* [n] */
+} corpus_rows;       /* zero-initialise */
+
+/* ERR_USAGE: a document is longer than n_ctx, what the model was trained for. ERR_FORMAT: no document has a row. */
+err_code corpus_rows_number(const token_corpus *k, int64_t skip_first, int64_t n_ctx, corpus_rows *out, err *e);
+void corpus_rows_release(corpus_rows *r);
+
 /* The text each document is a window of, numbered in order: of[d] ascends. Returns how many texts there are. */
 int32_t corpus_texts(const token_corpus *k, int32_t *of /* [n_docs] */);
 

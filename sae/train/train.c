@@ -209,6 +209,7 @@ static err_code train(run *r, err *e) {
         if (ctx_check_cancel(r->c, NULL)) return stop(r, e);
         double lr = schedule_lr(&p->lr, *done);
         err_code rc = step(r, lr, e);
+        if (rc == ERR_CANCELLED) return stop(r, e); /* while rows were read: nothing has changed */
         if (!rc && (*done % p->log_steps == 0 || *done == p->steps)) rc = log_line(r, lr, e);
         if (!rc && *done < p->steps && checkpoint_is_due(r)) rc = checkpoint(r, e);
         if (rc) return rc;

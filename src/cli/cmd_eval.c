@@ -114,19 +114,12 @@ done:
     return rc;
 }
 
-/* An option of the other form would be ignored: say so instead. */
-static err_code refuse_options(const parsed_options *o, const char *const *names, const char *form, err *e) {
-    for (; *names; names++)
-        if (opt_given(o, *names)) return err_set(e, ERR_USAGE, "--%s means nothing in the form %s", *names, form);
-    return ERR_OK;
-}
-
 static err_code run(ctx *c, const parsed_options *o, err *e) {
     static const char *const of_rows[] = {"dataset", "held-out", NULL};
     static const char *const of_model[] = {"tokens", "skip-tokens", "context", "skip-first", "batch-tokens", NULL};
     bool in_model = opt_given(o, "corpus");
-    err_code rc = refuse_options(o, in_model ? of_rows : of_model,
-                                 in_model ? "sae eval MODEL SAE --corpus C" : "sae eval SAE F.h5; add --corpus", e);
+    err_code rc = opt_refuse(o, in_model ? of_rows : of_model,
+                             in_model ? "sae eval MODEL SAE --corpus C" : "sae eval SAE F.h5; add --corpus", e);
     if (rc) return rc;
     return in_model ? eval_in_model(c, o, e) : eval_rows(c, o, e);
 }

@@ -1,3 +1,4 @@
+#include "activations/live.h"
 #include "cli/command.h"
 #include "core/names.h"
 #include "sae/train/curves.h"
@@ -10,6 +11,19 @@
 static const option options[] = {
     {"out", OPT_STRING, NULL, "DIR", "folder of the autoencoder; the same command goes on where one was stopped", 0, 0, false,
      true},
+    {"model", OPT_STRING, NULL, "MODEL", "instead of F.h5: rows straight from this model while it reads --corpus", 0, 0,
+     false, false},
+    {"corpus", OPT_STRING, NULL, "C", "a .txt or .jsonl file, or a folder of them", 0, 0, false, false},
+    {"layer", OPT_INT, NULL, "L", "of the model: its blocks.L.hook_resid_post", 0, 1e6, false, false},
+    {"hook", OPT_STRING, NULL, "NAME", "of the model, as blocks.16.hook_mlp_out", 0, 0, false, false},
+    {"context", OPT_INT, "256", "TOKENS", "of the corpus, cut longer documents into windows of this", 1, 1 << 20, false,
+     false},
+    {"skip-first", OPT_INT, "1", "N", "leave out this many positions at the head of each window; 0 keeps all", 0, 1 << 20,
+     false, false},
+    {"tokens", OPT_INT, NULL, "N", "of the corpus, a seeded sample of whole documents that reaches N tokens", 1, 1e15, false,
+     false},
+    {"batch-tokens", OPT_INT, "4096", "N", "of the corpus, tokens in one forward pass", 1, 1 << 24, false, false},
+    {"pool", OPT_INT, "131072", "ROWS", "of the model that are in memory at a time, and shuffled", 1, 1e12, false, false},
     {"dataset", OPT_STRING, NULL, "NAME", "hook, or path of an [n, d] dataset of floats (default: the file's only hook)", 0,
      0, false, false},
     {"target", OPT_STRING, NULL, "NAME", "hook or dataset of the rows to reconstruct (transcoder, skip_transcoder)", 0, 0,
@@ -102,11 +116,80 @@ static err_code check_variant(const char *name, err *e) {
     return names_unknown(e, ERR_USAGE, "--variant", name, sae_trainings, n_sae_trainings, NAMES_OF_POINTERS);
 }
 
-static err_code check_rows(const char *path, const source *rows, int64_t batch, err *e) {
-    if (rows->n_rows >= batch) return ERR_OK;
-    return err_set(e, ERR_MISMATCH, "%s: too few rows to train on: expected at least a batch of %lld, found %lld", path,
-                   (long long)batch, (long long)rows->n_rows);
+/* ---- rows ---- */
+
+/* Where they come from: a file, or a model that reads a corpus. */
+typedef struct rows_from {
+    source *rows;
+    model *m;
+    token_corpus corpus;
+} rows_from;
+
+static void rows_release(rows_from *r) {
+    source_close(r->rows);
+    corpus_release(&r->corpus);
+    model_close(r->m);
 }
+
+static err_code open_file(ctx *c, const parsed_options *o, rows_from *out, err *e) {
+    static const char *const of_models[] = {"model",      "corpus", "layer",        "hook", "context",
+                                            "skip-first", "tokens", "batch-tokens", "pool", NULL};
+    const source_opts from = {.dataset = opt_string(o, "dataset"),
+                              .target = opt_string(o, "target"),
+                              .seed = opt_seed(o),
+                              .held_out = opt_real(o, "held-out")};
+    err_code rc = opt_refuse(o, of_models, "sae train F.h5; leave out F.h5 and give --model", e);
+    return rc ? rc : source_open_hdf5(c, opt_arg(o, 0), &from, &out->rows, e);
+}
+
+static err_code find_hook(const parsed_options *o, const model *m, hook_point *out, err *e) {
+    char layer[32];
+    if (opt_given(o, "layer") == opt_given(o, "hook"))
+        return err_set(e, ERR_USAGE, "expected --layer L or --hook NAME, found %s",
+                       opt_given(o, "layer") ? "both" : "neither");
+    snprintf(layer, sizeof layer, "%lld", (long long)opt_int(o, "layer"));
+    return model_hook_point(m, opt_given(o, "layer") ? layer : opt_string(o, "hook"), out, e);
+}
+
+static err_code open_model(ctx *c, const parsed_options *o, rows_from *out, err *e) {
+    static const char *const of_files[] = {"dataset", NULL};
+    const corpus_opts cut = {.context = opt_int(o, "context"), .max_tokens = opt_int(o, "tokens"), .seed = opt_seed(o)};
+    live_opts from = LIVE_DEFAULTS;
+    hook_point target;
+    err_code rc;
+    TRY(opt_refuse(o, of_files, "sae train --model; --hook says where in the model", e));
+    TRY(model_open(c, opt_string(o, "model"), &out->m, e));
+    TRY(find_hook(o, out->m, &from.hook, e));
+    if (opt_given(o, "target")) {
+        TRY(model_hook_point(out->m, opt_string(o, "target"), &target, e));
+        from.target = &target;
+    }
+    TRY(corpus_read(c, opt_string(o, "corpus"), model_tokenizer(out->m), &cut, &out->corpus, e));
+    from.context = cut.context;
+    from.skip_first = opt_int(o, "skip-first");
+    from.batch_tokens = opt_int(o, "batch-tokens");
+    from.pool_rows = opt_int(o, "pool");
+    from.seed = opt_seed(o);
+    from.held_out = opt_real(o, "held-out");
+    TRY(source_open_live(c, out->m, &out->corpus, &from, &out->rows, e));
+done:
+    return rc;
+}
+
+static err_code open_rows(ctx *c, const parsed_options *o, int64_t batch, rows_from *out, err *e) {
+    const char *path = opt_n_args(o) ? opt_arg(o, 0) : opt_string(o, "corpus");
+    if (!opt_n_args(o) && !(opt_given(o, "model") && opt_given(o, "corpus")))
+        return err_set(e, ERR_USAGE, "expected F.h5, or --model and --corpus, found %s",
+                       opt_given(o, "model")    ? "--model alone"
+                       : opt_given(o, "corpus") ? "--corpus alone"
+                                                : "neither");
+    err_code rc = opt_n_args(o) ? open_file(c, o, out, e) : open_model(c, o, out, e);
+    if (rc || out->rows->n_rows >= batch) return rc;
+    return err_set(e, ERR_MISMATCH, "%s: too few rows to train on: expected at least a batch of %lld, found %lld", path,
+                   (long long)batch, (long long)out->rows->n_rows);
+}
+
+/* ---- what is said ---- */
 
 static void print_result(const parsed_options *o, const train_result *r) {
     if (r->resumed_from == r->rows)
@@ -115,7 +198,11 @@ static void print_result(const parsed_options *o, const train_result *r) {
         printf("went on from %lld rows: ", (long long)r->resumed_from);
     printf("%lld rows, %.0f rows/s; on held-out rows FVU %.4f, L0 %.1f; %.2f %% of the latents dead\n", (long long)r->rows,
            r->rows_per_second, r->fvu, r->l0, 100 * r->dead);
-    printf("wrote  %s\nlook   sae eval %s %s\n", opt_string(o, "out"), opt_string(o, "out"), opt_arg(o, 0));
+    printf("wrote  %s\nlook   ", opt_string(o, "out"));
+    if (opt_n_args(o))
+        printf("sae eval %s %s\n", opt_string(o, "out"), opt_arg(o, 0));
+    else
+        printf("sae eval %s %s --corpus %s\n", opt_string(o, "model"), opt_string(o, "out"), opt_string(o, "corpus"));
 }
 
 static json_t *result_to_json(const parsed_options *o, const train_result *r) {
@@ -127,21 +214,15 @@ static json_t *result_to_json(const parsed_options *o, const train_result *r) {
 
 static err_code run(ctx *c, const parsed_options *o, err *e) {
     err_code rc;
-    source *rows = NULL;
+    rows_from from = {0};
     train_result result;
     bool drawn;
-    source_opts from = SOURCE_DEFAULTS;
     train_opts how = train_options(o);
-    from.dataset = opt_string(o, "dataset");
-    from.target = opt_string(o, "target");
-    from.seed = opt_seed(o);
-    from.held_out = opt_real(o, "held-out");
     TRY(read_preselect(opt_string(o, "preselect"), &how.preselect, e));
     TRY(check_variant(how.variant, e));
     TRY(read_prefixes(opt_string(o, "prefixes"), &how, e));
-    TRY(source_open_hdf5(c, opt_arg(o, 0), &from, &rows, e));
-    TRY(check_rows(opt_arg(o, 0), rows, how.batch, e));
-    TRY(train_run(c, rows, &how, &result, e));
+    TRY(open_rows(c, o, how.batch, &from, e));
+    TRY(train_run(c, from.rows, &how, &result, e));
     if (result.resumed_from < result.rows) {
         TRY(curves_draw(how.out, &drawn, e));
         if (!drawn) ctx_log(c, LOG_NOTE, "gnuplot did not draw the curves of metrics.csv (is gnuplot-nox installed?)");
@@ -151,18 +232,18 @@ static err_code run(ctx *c, const parsed_options *o, err *e) {
     else
         print_result(o, &result);
 done:
-    source_close(rows);
+    rows_release(&from);
     return rc;
 }
 
 const command cmd_train = {
     .name = "train",
-    .help = "trains a sparse autoencoder on captured rows",
-    .usage = "F.h5 --out DIR [options]",
+    .help = "trains a sparse autoencoder on captured rows, or on rows straight from a model",
+    .usage = "F.h5 --out DIR [options] | --model MODEL --corpus C --layer L --out DIR [options]",
     .examples = "sae train activations.h5 --out sae/ --width 8192 --k 32 --rows 3000000\n"
-                "sae train rows.npy --variant batchtopk --k 64 --out sae/ --seed 1 --json",
+                "sae train --model model.gguf --corpus texts/ --layer 16 --out sae/ --variant batchtopk --k 64",
     .options = options,
-    .min_args = 1,
+    .min_args = 0,
     .max_args = 1,
     .run = run,
 };

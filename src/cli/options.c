@@ -333,6 +333,12 @@ static json_t *slot_to_json(const slot *s) {
     return list;
 }
 
+err_code opt_refuse(const parsed_options *o, const char *const *names, const char *form, err *e) {
+    for (; *names; names++)
+        if (opt_given(o, *names)) return err_set(e, ERR_USAGE, "--%s means nothing in the form %s", *names, form);
+    return ERR_OK;
+}
+
 json_t *opt_to_json(const parsed_options *o) {
     json_t *doc = json_object();
     for (int i = 0; i < o->n_own; i++) json_object_set_new(doc, o->slots[i].name, slot_to_json(&o->slots[i]));

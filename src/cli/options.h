@@ -56,6 +56,9 @@ uint64_t opt_seed(const parsed_options *o);
 const char *opt_command(const parsed_options *o);      /* "capture" */
 const char *opt_command_line(const parsed_options *o); /* as typed, quoted for a shell, for provenance; borrowed */
 
+/* ERR_USAGE when one of the names (NULL behind the last) was given, since `form`, the rest of the sentence, would ignore it. */
+err_code opt_refuse(const parsed_options *o, const char *const *names, const char *form, err *e);
+
 /* Every option that can change a result, with its value (null when it has none; an array when repeatable): the command's own
  * and the seed, but not --threads and the like. New reference. */
 json_t *opt_to_json(const parsed_options *o);

@@ -1,5 +1,6 @@
 #include "core/mem.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #if defined(__linux__)
@@ -50,6 +51,26 @@ err_code mem_new_large(void *out, size_t count, size_t size, const char *what, e
 #endif
     memcpy(out, &p, sizeof p);
     return p ? ERR_OK : err_nomem(e, what, bytes);
+}
+
+/* Linux: free, and what caches would give back. */
+static bool free_bytes(size_t *out) {
+    char line[128];
+    unsigned long long kib;
+    bool found = false;
+    FILE *f = fopen("/proc/meminfo", "re");
+    if (!f) return false;
+    while (!found && fgets(line, sizeof line, f)) found = sscanf(line, "MemAvailable: %llu kB", &kib) == 1;
+    fclose(f);
+    if (found) *out = (size_t)kib << 10;
+    return found;
+}
+
+err_code mem_check_free(size_t bytes, const char *what, err *e) {
+    size_t there;
+    if (!free_bytes(&there) || bytes <= there) return ERR_OK;
+    return err_set(e, ERR_NOMEM, "%s: expected %.1f GB of free memory, found %.1f GB", what, (double)bytes / 1e9,
+                   (double)there / 1e9);
 }
 
 err_code mem_grow(void *data, size_t *cap, size_t count, size_t size, const char *what, err *e) {

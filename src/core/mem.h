@@ -27,6 +27,10 @@ err_code mem_new_large(void *out /* T** */, size_t count, size_t size, const cha
 /* A growing array: makes room for at least `count` items of `size` bytes in *data, doubling *cap; old items keep their values. */
 err_code mem_grow(void *data /* T** */, size_t *cap, size_t count, size_t size, const char *what, err *e);
 
+/* ERR_NOMEM, with what is there, when the system has less than `bytes` free: before a long run takes them one by one. Always fine
+ * where the system does not say. */
+err_code mem_check_free(size_t bytes, const char *what, err *e);
+
 /* Scratch of one forward or training step: take what a step needs, then reset. Blocks stay allocated between steps. */
 typedef struct arena_block arena_block;
 typedef struct arena {

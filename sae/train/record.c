@@ -109,7 +109,7 @@ static err_code read_existing(const train_opts *o, const json_t *run, record *r,
 
 /* ---- a new run ---- */
 
-static err_code begin(const ctx *c, const train_opts *o, const json_t *run, record *r, err *e) {
+static err_code describe(const ctx *c, const train_opts *o, const json_t *run, record *r, err *e) {
     /* An autoencoder that came from elsewhere is never written over. */
     if (folder_has(o->out, WEIGHTS))
         return err_set(e, ERR_MISMATCH,
@@ -117,9 +117,7 @@ static err_code begin(const ctx *c, const train_opts *o, const json_t *run, reco
     r->doc = json_pack("{s:s, s:i, s:s, s:s?, s:{s:i, s:s}, s:O}", "format", FORMAT, "version", VERSION, "tool_version",
                        SAE_VERSION, "command", o->command, "machine", "threads", c->threads, "kernels",
                        cpu_level_name(c->cpu), "run", run);
-    if (!r->doc) return no_memory(e);
-    err_code rc = file_make_dirs(o->out, e);
-    return rc ? rc : write_doc(r, e);
+    return r->doc ? ERR_OK : no_memory(e);
 }
 
 err_code record_open(const ctx *c, const train_opts *o, const json_t *run, record *r, record_status *status,
@@ -128,9 +126,14 @@ err_code record_open(const ctx *c, const train_opts *o, const json_t *run, recor
     *status = RECORD_NEW;
     err_code rc = path_join(o->out, NAME, &r->path, e);
     if (!rc) rc = hash_run(run, r->run, e);
-    if (!rc) rc = holds_work(o->out, r->path) ? read_existing(o, run, r, status, result, e) : begin(c, o, run, r, e);
+    if (!rc) rc = holds_work(o->out, r->path) ? read_existing(o, run, r, status, result, e) : describe(c, o, run, r, e);
     if (rc) record_release(r);
     return rc;
+}
+
+err_code record_begin(const record *r, const char *folder, err *e) {
+    err_code rc = file_make_dirs(folder, e);
+    return rc ? rc : write_doc(r, e);
 }
 
 static json_t *number(double x) { return isfinite(x) ? json_real(x) : json_null(); }

@@ -12,7 +12,7 @@
 #include <jansson.h>
 
 typedef enum record_status {
-    RECORD_NEW,     /* the folder holds no run; train.json was written */
+    RECORD_NEW,     /* the folder holds no run; record_begin writes train.json */
     RECORD_BEGUN,   /* this run, not complete */
     RECORD_COMPLETE /* this run; its result was filled in */
 } record_status;
@@ -24,9 +24,10 @@ typedef struct record {
 } record;                 /* zero-initialise */
 
 /* run: plan_to_json's. ERR_MISMATCH names the first thing in which the folder's run differs, or says that the folder holds an
- * autoencoder that was not made by a run. */
+ * autoencoder that was not made by a run. Changes nothing on disk. */
 err_code record_open(const ctx *c, const train_opts *o, const json_t *run, record *out, record_status *status,
                      train_result *result, err *e);
+err_code record_begin(const record *r, const char *folder, err *e);
 err_code record_finish(record *r, const train_result *result, err *e);
 void record_release(record *r);
 

@@ -15,6 +15,7 @@
  * was killed and called again. A call continues from OUT's checkpoint when OUT belongs to the same run, and returns what
  * train.json says when that run is complete already. ERR_MISMATCH names the first option in which OUT differs.
  * Memory: parameters, two Adam moments, two batches of rows, and scratch that does not grow with batch x width.
+ * A refused run leaves nothing behind.
  * Errors: ERR_MISMATCH, ERR_USAGE (options out of range, fewer rows than a batch), ERR_UNSUPPORTED (unknown variant), ERR_FORMAT (rows that are not finite; a damaged checkpoint), ERR_NOSPACE, ERR_IO, ERR_NOMEM;
  * ERR_CANCELLED after a checkpoint was written, with a sentence on how to go on.
  */
@@ -63,5 +64,11 @@ typedef struct train_result {
 
 /* Reports progress as stage "train" in rows, with "fvu 0.251 l0 32.0 dead 1.2%" as the note. */
 err_code train_run(const ctx *c, source *rows, const train_opts *o, train_result *out, err *e);
+
+/* Several autoencoders, each in a folder of its own, from one reading of the rows: what a folder holds is to the byte what train_run
+ * writes for its options, rates and dates apart. Batch, rows and log_every must be the same (ERR_USAGE); checkpoint_every is the first
+ * one's. All keep their state at the same steps; folders that are complete already are left alone. Memory: that of all runs, of
+ * which only what a batch is read into is shared. ERR_NOMEM before anything begins when it is more than is free. */
+err_code train_runs(const ctx *c, source *rows, const train_opts *o, int n, train_result *out /* [n] */, err *e);
 
 #endif

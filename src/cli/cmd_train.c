@@ -1,10 +1,15 @@
 #include "activations/live.h"
 #include "cli/command.h"
+#include "cli/sweep_options.h"
+#include "core/mem.h"
 #include "core/names.h"
+#include "sae/eval/ce.h"
 #include "sae/train/curves.h"
+#include "sae/train/sweep.h"
 #include "sae/train/train.h"
 #include "sae/variants/training.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,13 +60,25 @@ static const option options[] = {
     {"preselect", OPT_STRING, "auto", "auto|int8|off",
      "look for the k largest scores among whole numbers first: the same latents, sooner", 0, 0, false, false},
     {"held-out", OPT_REAL, "0.02", "SHARE", "of the documents never trained on, for FVU, L0 and dead", 0, 0.5, false, false},
+    {"sweep", OPT_STRING, NULL, "\"NAME=V,V ..\"",
+     "many autoencoders from one reading of the rows, in OUT/k16-width4096 and so on: values of variant, width, k, l0, "
+     "sparsity, bandwidth, lr, warmup, decay, auxk, k-aux or dead-rows; with --model and --corpus also what each costs the "
+     "model",
+     0, 0, false, false},
+    {"ce-tokens", OPT_INT, "16384", "TOKENS", "of the corpus, sampled by seed, for what those of a sweep cost the model", 1,
+     9e15, false, false},
     {"log-every", OPT_INT, "0", "ROWS", "between lines of metrics.csv; 0: at most fifty lines", 0, 1e15, false, false},
     {"checkpoint-every", OPT_INT, "0", "ROWS", "between checkpoints; 0: one every two minutes", 0, 1e15, false, false},
     {0},
 };
 
+/* What --sweep may vary: what changes neither the rows nor when a run is measured. */
+static const sweep_name varied[] = {{"variant"}, {"width"},  {"k"},     {"l0"},   {"sparsity"}, {"bandwidth"},
+                                    {"lr"},      {"warmup"}, {"decay"}, {"auxk"}, {"k-aux"},    {"dead-rows"}};
+enum { N_VARIED = sizeof varied / sizeof *varied };
+
 /* Options that not every variant has are handed on only when given: train_run refuses those that mean nothing. */
-static train_opts train_options(const parsed_options *o) {
+static train_opts train_options(const parsed_options *o, const char *folder) {
     train_opts t = {.variant = opt_string(o, "variant"),
                     .width = opt_int(o, "width"),
                     .rows = opt_int(o, "rows"),
@@ -74,7 +91,7 @@ static train_opts train_options(const parsed_options *o) {
                     .dead_rows = opt_int(o, "dead-rows"),
                     .log_every = opt_int(o, "log-every"),
                     .checkpoint_every = opt_int(o, "checkpoint-every"),
-                    .out = opt_string(o, "out"),
+                    .out = folder,
                     .command = opt_command_line(o)};
     if (opt_given(o, "k")) t.k = opt_int(o, "k");
     if (opt_given(o, "l0")) t.l0 = opt_real(o, "l0");
@@ -132,13 +149,14 @@ static void rows_release(rows_from *r) {
 }
 
 static err_code open_file(ctx *c, const parsed_options *o, rows_from *out, err *e) {
-    static const char *const of_models[] = {"model",      "corpus", "layer",        "hook", "context",
-                                            "skip-first", "tokens", "batch-tokens", "pool", NULL};
     const source_opts from = {.dataset = opt_string(o, "dataset"),
                               .target = opt_string(o, "target"),
                               .seed = opt_seed(o),
                               .held_out = opt_real(o, "held-out")};
-    err_code rc = opt_refuse(o, of_models, "sae train F.h5; leave out F.h5 and give --model", e);
+    static const char *const of_reading[] = {"layer", "hook", "skip-first", "tokens", "pool", NULL};
+    static const char *const of_models[] = {"model", "corpus", "context", "batch-tokens", NULL}; /* or of a sweep's costs */
+    err_code rc = opt_refuse(o, of_reading, "sae train F.h5; leave out F.h5 and give --model", e);
+    if (!rc && !opt_given(o, "sweep")) rc = opt_refuse(o, of_models, "sae train F.h5; leave out F.h5 and give --model", e);
     return rc ? rc : source_open_hdf5(c, opt_arg(o, 0), &from, &out->rows, e);
 }
 
@@ -189,7 +207,144 @@ static err_code open_rows(ctx *c, const parsed_options *o, int64_t batch, rows_f
                    (long long)batch, (long long)out->rows->n_rows);
 }
 
-/* ---- what is said ---- */
+/* ---- the runs ---- */
+
+typedef struct job {
+    ctx *c;
+    const parsed_options *o;
+    rows_from from;
+    sweep sweep;
+    train_opts *how;       /* [sweep.n_runs] */
+    train_result *results; /* [sweep.n_runs] */
+    sweep_point *points;   /* [sweep.n_runs] in their own order */
+    bool measured_ce;
+} job;
+
+static void job_release(job *j) {
+    rows_release(&j->from);
+    sweep_release(&j->sweep);
+    free(j->how);
+    free(j->results);
+    free(j->points);
+}
+
+static bool is_sweep(const job *j) { return j->sweep.n_axes > 0; }
+
+static err_code read_runs(job *j, err *e) {
+    err_code rc;
+    TRY(sweep_read(j->o, varied, N_VARIED, &j->sweep, e));
+    size_t n = (size_t)j->sweep.n_runs;
+    TRY(mem_new(&j->how, n, sizeof *j->how, "runs", e));
+    TRY(mem_new0(&j->results, n, sizeof *j->results, "runs", e));
+    TRY(mem_new0(&j->points, n, sizeof *j->points, "runs", e));
+    for (size_t i = 0; i < n; i++) {
+        const sweep_run *r = &j->sweep.runs[i];
+        j->how[i] = train_options(r->options, r->folder);
+        TRY(read_preselect(opt_string(j->o, "preselect"), &j->how[i].preselect, e));
+        TRY(check_variant(j->how[i].variant, e));
+        TRY(read_prefixes(opt_string(j->o, "prefixes"), &j->how[i], e));
+    }
+done:
+    return rc;
+}
+
+static err_code draw_curves(const job *j, err *e) {
+    bool drawn, all = true;
+    err_code rc = ERR_OK;
+    for (int i = 0; i < j->sweep.n_runs && !rc; i++) {
+        if (j->results[i].resumed_from == j->results[i].rows) continue;
+        rc = curves_draw(j->how[i].out, &drawn, e);
+        all &= drawn;
+    }
+    if (!all) ctx_log(j->c, LOG_NOTE, "gnuplot did not draw the curves of metrics.csv (is gnuplot-nox installed?)");
+    return rc;
+}
+
+/* ---- a sweep ---- */
+
+static err_code measure_cost(const job *j, model *m, const token_corpus *k, int i, double *out, err *e) {
+    const ce_opts how = {.skip_first = -1, .batch_tokens = opt_int(j->o, "batch-tokens"), .seed = opt_seed(j->o)};
+    sae *s = NULL;
+    ce_result result;
+    err_code rc;
+    TRY(sae_load(j->how[i].out, &s, e));
+    TRY(ce_run(j->c, m, s, k, &how, &result, e));
+    *out = result.delta_ce.value;
+done:
+    sae_free(s);
+    return rc ? err_prefix(e, rc, "%s", j->how[i].out) : rc;
+}
+
+/* What each autoencoder costs the model. */
+static err_code measure_costs(job *j, err *e) {
+    const parsed_options *o = j->o;
+    const corpus_opts which = {.context = opt_int(o, "context"), .max_tokens = opt_int(o, "ce-tokens"), .seed = opt_seed(o)};
+    token_corpus k = {0};
+    err_code rc = ERR_OK;
+    if (!j->from.m) TRY(model_open(j->c, opt_string(o, "model"), &j->from.m, e));
+    TRY(corpus_read(j->c, opt_string(o, "corpus"), model_tokenizer(j->from.m), &which, &k, e));
+    for (int i = 0; i < j->sweep.n_runs; i++) TRY(measure_cost(j, j->from.m, &k, i, &j->points[i].delta_ce, e));
+    j->measured_ce = true;
+done:
+    corpus_release(&k);
+    return rc;
+}
+
+static err_code check_costs(const parsed_options *o, err *e) {
+    if (opt_given(o, "model") == opt_given(o, "corpus")) return ERR_OK;
+    return err_set(e, ERR_USAGE, "expected --model and --corpus, found --%s alone",
+                   opt_given(o, "model") ? "model" : "corpus");
+}
+
+static err_code compare(job *j, err *e) {
+    const char *out = opt_string(j->o, "out");
+    int n = j->sweep.n_runs;
+    bool drawn;
+    err_code rc = ERR_OK;
+    for (int i = 0; i < n; i++) {
+        const train_result *r = &j->results[i];
+        j->points[i] = (sweep_point){.name = j->sweep.runs[i].name,
+                                     .values = j->sweep.runs[i].values,
+                                     .rows = r->rows,
+                                     .l0 = r->l0,
+                                     .fvu = r->fvu,
+                                     .dead = r->dead,
+                                     .delta_ce = NAN};
+    }
+    if (opt_given(j->o, "model") && !opt_given(j->o, "target")) TRY(measure_costs(j, e));
+    sweep_sort(j->points, n);
+    sweep_mark_front(j->points, n);
+    TRY(sweep_write(out, j->sweep.names, j->sweep.n_axes, j->points, n, e));
+    TRY(sweep_draw(out, j->measured_ce, &drawn, e));
+    if (!drawn) ctx_log(j->c, LOG_NOTE, "gnuplot did not draw sweep.csv (is gnuplot-nox installed?)");
+done:
+    return rc;
+}
+
+static void print_sweep(const job *j) {
+    int width = 4, n = j->sweep.n_runs;
+    for (int i = 0; i < n; i++) width = (int)strlen(j->points[i].name) > width ? (int)strlen(j->points[i].name) : width;
+    printf("%-*s %9s %9s %8s%s  front\n", width, "", "L0", "FVU", "dead", j->measured_ce ? "  delta CE" : "");
+    for (const sweep_point *p = j->points; p < j->points + n; p++) {
+        printf("%-*s %9.1f %9.4f %6.2f %%", width, p->name, p->l0, p->fvu, 100 * p->dead);
+        if (j->measured_ce) printf(" %9.4f", p->delta_ce);
+        printf("  %s\n", p->on_front ? "*" : "");
+    }
+    printf("\nfront  no other has as few latents a row and as little left unexplained\n");
+    printf("wrote  %s: %d autoencoders, sweep.csv, sweep.png\n", opt_string(j->o, "out"), n);
+}
+
+static json_t *sweep_to_json(const job *j) {
+    json_t *runs = json_array();
+    for (const sweep_point *p = j->points; p < j->points + j->sweep.n_runs; p++)
+        json_array_append_new(runs, json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:b}", "name", p->name, "rows",
+                                              (json_int_t)p->rows, "fvu", command_json_real(p->fvu), "l0",
+                                              command_json_real(p->l0), "dead", command_json_real(p->dead), "delta_ce",
+                                              command_json_real(p->delta_ce), "front", p->on_front));
+    return json_pack("{s:s, s:o}", "out", opt_string(j->o, "out"), "runs", runs);
+}
+
+/* ---- one ---- */
 
 static void print_result(const parsed_options *o, const train_result *r) {
     if (r->resumed_from == r->rows)
@@ -212,27 +367,28 @@ static json_t *result_to_json(const parsed_options *o, const train_result *r) {
                      opt_string(o, "out"));
 }
 
-static err_code run(ctx *c, const parsed_options *o, err *e) {
-    err_code rc;
-    rows_from from = {0};
-    train_result result;
-    bool drawn;
-    train_opts how = train_options(o);
-    TRY(read_preselect(opt_string(o, "preselect"), &how.preselect, e));
-    TRY(check_variant(how.variant, e));
-    TRY(read_prefixes(opt_string(o, "prefixes"), &how, e));
-    TRY(open_rows(c, o, how.batch, &from, e));
-    TRY(train_run(c, from.rows, &how, &result, e));
-    if (result.resumed_from < result.rows) {
-        TRY(curves_draw(how.out, &drawn, e));
-        if (!drawn) ctx_log(c, LOG_NOTE, "gnuplot did not draw the curves of metrics.csv (is gnuplot-nox installed?)");
-    }
-    if (opt_json(o))
-        rc = command_print_json(o, result_to_json(o, &result), e);
+static err_code print(const job *j, err *e) {
+    if (opt_json(j->o))
+        return command_print_json(j->o, is_sweep(j) ? sweep_to_json(j) : result_to_json(j->o, &j->results[0]), e);
+    if (is_sweep(j))
+        print_sweep(j);
     else
-        print_result(o, &result);
+        print_result(j->o, &j->results[0]);
+    return ERR_OK;
+}
+
+static err_code run(ctx *c, const parsed_options *o, err *e) {
+    job j = {.c = c, .o = o};
+    err_code rc;
+    TRY(read_runs(&j, e));
+    if (is_sweep(&j)) TRY(check_costs(o, e));
+    TRY(open_rows(c, o, j.how[0].batch, &j.from, e));
+    TRY(train_runs(c, j.from.rows, j.how, j.sweep.n_runs, j.results, e));
+    TRY(draw_curves(&j, e));
+    if (is_sweep(&j)) TRY(compare(&j, e));
+    rc = print(&j, e);
 done:
-    rows_release(&from);
+    job_release(&j);
     return rc;
 }
 
@@ -241,7 +397,8 @@ const command cmd_train = {
     .help = "trains a sparse autoencoder on captured rows, or on rows straight from a model",
     .usage = "F.h5 --out DIR [options] | --model MODEL --corpus C --layer L --out DIR [options]",
     .examples = "sae train activations.h5 --out sae/ --width 8192 --k 32 --rows 3000000\n"
-                "sae train --model model.gguf --corpus texts/ --layer 16 --out sae/ --variant batchtopk --k 64",
+                "sae train --model model.gguf --corpus texts/ --layer 16 --out sae/ --variant batchtopk --k 64\n"
+                "sae train activations.h5 --out sweep/ --sweep \"k=16,32,64 width=4096,16384\"",
     .options = options,
     .min_args = 0,
     .max_args = 1,

@@ -252,13 +252,55 @@ void options_free(parsed_options *o) {
     free(o);
 }
 
-/* ---- reading ---- */
+/* ---- copies ---- */
 
 static const slot *find(const parsed_options *o, const char *name) {
     int i = names_find(name, o->slots, slot_count(o), sizeof *o->slots);
     assert(i >= 0 && "the command's table has no such option");
     return &o->slots[i];
 }
+
+static err_code copy_values(const slot *from, slot *to, err *e) {
+    err_code rc = mem_grow(&to->values, &to->cap, from->n_values + 1, sizeof *to->values, "options", e);
+    for (size_t i = 0; !rc && i < from->n_values; i++) to->values[to->n_values++] = from->values[i];
+    return rc;
+}
+
+static err_code copy_options(const parsed_options *o, parsed_options **out, err *e) {
+    parsed_options *p;
+    err_code rc;
+    TRY(mem_new0(&p, 1, sizeof *p, "options", e));
+    *out = p;
+    p->command = o->command;
+    TRY(mem_new0(&p->slots, (size_t)slot_count(o), sizeof *p->slots, "options", e));
+    p->n_own = o->n_own;
+    for (int i = 0; i < slot_count(o); i++) {
+        p->slots[i] = (slot){.name = o->slots[i].name, .spec = o->slots[i].spec};
+        TRY(copy_values(&o->slots[i], &p->slots[i], e));
+    }
+    TRY(mem_new(&p->args, o->n_args, sizeof *p->args, "arguments", e));
+    for (; p->n_args < o->n_args; p->n_args++) p->args[p->n_args] = o->args[p->n_args];
+    if (!(p->command_line = strdup(o->command_line))) rc = err_nomem(e, "options", strlen(o->command_line));
+done:
+    return rc;
+}
+
+err_code opt_with(const parsed_options *o, const char *const *names, const char *const *values, int n, parsed_options **out,
+                  err *e) {
+    *out = NULL;
+    err_code rc = copy_options(o, out, e);
+    for (int i = 0; i < n && !rc; i++) {
+        slot *s = &(*out)->slots[find(o, names[i]) - o->slots];
+        rc = value_is_right(s->spec, values[i]) ? slot_add(s, values[i], e) : wrong_value(s->spec, values[i], e);
+    }
+    if (rc) {
+        options_free(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
+/* ---- reading ---- */
 
 static const char *text_of(const slot *s) {
     if (s->n_values) return s->values[s->n_values - 1];

@@ -56,6 +56,11 @@ uint64_t opt_seed(const parsed_options *o);
 const char *opt_command(const parsed_options *o);      /* "capture" */
 const char *opt_command_line(const parsed_options *o); /* as typed, quoted for a shell, for provenance; borrowed */
 
+/* The same command line with n options that are not repeatable given so; strings are borrowed, *out is freed with options_free.
+ * ERR_USAGE as if it had been typed. */
+err_code opt_with(const parsed_options *o, const char *const *names, const char *const *values, int n, parsed_options **out,
+                  err *e);
+
 /* ERR_USAGE when one of the names (NULL behind the last) was given, since `form`, the rest of the sentence, would ignore it. */
 err_code opt_refuse(const parsed_options *o, const char *const *names, const char *form, err *e);
 

@@ -68,6 +68,14 @@ static void large_allocations_hold_what_was_asked_for(void **state) {
     assert_null(p);
 }
 
+static void free_memory_is_asked_for(void **state) {
+    (void)state;
+    err e = {0};
+    assert_ok(mem_check_free(1, "a byte", &e), &e);
+    assert_int_equal(mem_check_free(SIZE_MAX / 2, "half of everything", &e), ERR_NOMEM);
+    assert_non_null(strstr(e.message, "half of everything: expected 9223372036.9 GB of free memory, found "));
+}
+
 static void arena_keeps_its_memory_over_reset(void **state) {
     (void)state;
     arena a = {0};
@@ -156,6 +164,7 @@ int main(void) {
         cmocka_unit_test(messages_are_a_line_of_text),
         cmocka_unit_test(allocation_refuses_overflow_and_aligns),
         cmocka_unit_test(large_allocations_hold_what_was_asked_for),
+        cmocka_unit_test(free_memory_is_asked_for),
         cmocka_unit_test(arena_keeps_its_memory_over_reset),
         cmocka_unit_test(written_file_reads_back_and_leaves_no_temporary),
         cmocka_unit_test(half_rounds_to_nearest_even),

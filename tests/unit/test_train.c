@@ -2,6 +2,7 @@
  * folded back, bits that depend on threads or on where a run was killed, a checkpoint lost or half written, a folder of
  * another run written over, dead latents that stay dead. */
 #include "support/oom.h"
+#include "support/run_folder.h"
 #include "support/test.h"
 #include "support/toy_source.h"
 
@@ -43,44 +44,6 @@ static train_opts small_run_of(const sae_training *t, const char *out, toy_opts 
     if (t->options & TRAINS_SPARSITY) o.sparsity = 1;
     o.variant = t->name;
     return o;
-}
-
-static char *joined(const char *dir, const char *name) {
-    char *path;
-    err e = {0};
-    assert_ok(path_join(dir, name, &path, &e), &e);
-    return path;
-}
-
-static char *file_of(const char *dir, const char *name, size_t *size) {
-    char *path = joined(dir, name), *bytes;
-    err e = {0};
-    assert_ok(file_read(path, 1 << 24, &bytes, size, &e), &e);
-    free(path);
-    return bytes;
-}
-
-static bool has_file(const char *dir, const char *name) {
-    char *path = joined(dir, name);
-    bool there = file_exists(path);
-    free(path);
-    return there;
-}
-
-static void assert_same_file(const char *a, const char *b, const char *name) {
-    size_t size_a, size_b;
-    char *bytes_a = file_of(a, name, &size_a), *bytes_b = file_of(b, name, &size_b);
-    assert_int_equal(size_a, size_b);
-    assert_memory_equal(bytes_a, bytes_b, size_a);
-    free(bytes_a);
-    free(bytes_b);
-}
-
-static bool has_file(const char *dir, const char *name);
-
-static void assert_same_result(const char *a, const char *b) {
-    assert_same_file(a, b, has_file(a, "sae.safetensors") ? "sae.safetensors" : "sae_weights.safetensors");
-    assert_same_file(a, b, "cfg.json");
 }
 
 static err_code run_toy(const toy_opts *toy, const train_opts *o, int threads, train_result *result, err *e) {
@@ -298,32 +261,6 @@ static pid_t run_in_child(const toy_opts *toy, const train_opts *o, int threads)
     err_code rc = run_toy(toy, o, threads, &result, &e);
     if (rc && rc != ERR_CANCELLED && rc != ERR_IO) fprintf(stderr, "%s\n", e.message);
     _exit((int)rc);
-}
-
-static int wait_for(pid_t child) {
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-static void sleep_ms(uint64_t ms) {
-    const struct timespec t = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
-    nanosleep(&t, NULL);
-}
-
-/* Lines of metrics.csv with the column rows_per_second cut off. */
-static char *metrics_without_rates(const char *dir) {
-    size_t size, to = 0;
-    char *text = file_of(dir, "metrics.csv", &size);
-    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
-        char *comma = end;
-        while (comma > line && *comma != ',') comma--;
-        memmove(text + to, line, (size_t)(comma - line));
-        to += (size_t)(comma - line);
-        text[to++] = '\n';
-    }
-    text[to] = '\0';
-    return text;
 }
 
 /* Killed again and again, at moments that the clock chooses. */

@@ -39,6 +39,9 @@ typedef struct evaluation {
     batch b;
 } evaluation;
 
+/* The first two, or all. */
+static int n_arms(const evaluation *v) { return v->o->delta_only ? ZEROED : N_ARMS; }
+
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -99,7 +102,7 @@ static err_code run_arm(evaluation *v, arm a, const model_hook *hook, err *e) {
     const model_batch b = {v->b.n, v->b.tokens, v->b.seq, v->b.pos};
     err_code rc;
     TRY(ctx_check_cancel(v->c, e));
-    ctx_report(v->c, &(progress){.stage = "eval", .unit = "tokens", .done = v->done, .total = N_ARMS * v->k->n_tokens});
+    ctx_report(v->c, &(progress){.stage = "eval", .unit = "tokens", .done = v->done, .total = n_arms(v) * v->k->n_tokens});
     TRY(model_forward(v->c, v->m, &b, NULL, hook, 1, v->b.hidden, e));
     TRY(judge(v, a, e));
     v->done += v->b.n;
@@ -144,7 +147,7 @@ static err_code run_replaced(evaluation *v, const model_hook *hook, err *e) {
     err_code rc = ERR_OK;
     for (int64_t doc = 0; doc < v->k->n_docs;) {
         TRY(fill_batch(v, &doc, e));
-        for (size_t i = 0; i < sizeof arms / sizeof *arms; i++) {
+        for (int i = 0; i < n_arms(v) - 1; i++) {
             v->splice.mode = arms[i].mode;
             TRY(run_arm(v, arms[i].arm, hook, e));
         }
@@ -171,6 +174,7 @@ static void statistic(const double *sums, double *values) {
 }
 
 static err_code conclude(const evaluation *v, ce_result *out, err *e) {
+    const interval unknown = {NAN, NAN, NAN};
     interval values[N_VALUES];
     err_code rc;
     for (int64_t g = 0; g < v->n_groups; g++) out->tokens += (int64_t)v->sums[g * (1 + N_ARMS)];
@@ -178,11 +182,11 @@ static err_code conclude(const evaluation *v, ce_result *out, err *e) {
     TRY(bootstrap_intervals(v->c, v->sums, v->n_groups, 1 + N_ARMS, statistic, N_VALUES, v->o->seed, values, e));
     out->ce = values[CE];
     out->ce_sae = values[CE_SAE];
-    out->ce_zero = values[CE_ZERO];
-    out->ce_mean = values[CE_MEAN];
     out->delta_ce = values[DELTA];
-    out->ce_recovered = values[RECOVERED];
-    out->ce_recovered_mean = values[RECOVERED_MEAN];
+    out->ce_zero = v->o->delta_only ? unknown : values[CE_ZERO];
+    out->ce_mean = v->o->delta_only ? unknown : values[CE_MEAN];
+    out->ce_recovered = v->o->delta_only ? unknown : values[RECOVERED];
+    out->ce_recovered_mean = v->o->delta_only ? unknown : values[RECOVERED_MEAN];
     TRY(recon_finish(v->c, &v->recon, v->o->seed, &out->recon, e));
 done:
     return rc;

@@ -9,7 +9,7 @@
  *
  * Positions below skip_first (the attention sink) keep their rows and are not counted: the losses are over the tokens that
  * follow a replaced row. Reconstruction quality (recon.h) is measured on the same rows in the same pass.
- * Intervals, 95 %: bootstrap over documents. Cost: four forward passes of the corpus.
+ * Intervals, 95 %: bootstrap over documents. Cost: four forward passes of the corpus, or two.
  * Errors: ERR_MISMATCH (the SAE is not this model's), ERR_USAGE (no token to predict), ERR_CANCELLED, ERR_NOMEM.
  */
 #ifndef SAE_EVAL_CE_H
@@ -22,7 +22,8 @@
 typedef struct ce_opts {
     int64_t skip_first; /* -1: what the SAE was trained with */
     int64_t batch_tokens;
-    uint64_t seed; /* of the bootstrap */
+    bool delta_only; /* ce, ce_sae and delta_ce alone, in half the passes; the others are NAN */
+    uint64_t seed;   /* of the bootstrap */
 } ce_opts;
 #define CE_DEFAULTS ((ce_opts){.skip_first = -1, .batch_tokens = 4096})
 

@@ -263,7 +263,8 @@ static err_code draw_curves(const job *j, err *e) {
 /* ---- a sweep ---- */
 
 static err_code measure_cost(const job *j, model *m, const token_corpus *k, int i, double *out, err *e) {
-    const ce_opts how = {.skip_first = -1, .batch_tokens = opt_int(j->o, "batch-tokens"), .seed = opt_seed(j->o)};
+    const ce_opts how = {
+        .skip_first = -1, .batch_tokens = opt_int(j->o, "batch-tokens"), .delta_only = true, .seed = opt_seed(j->o)};
     sae *s = NULL;
     ce_result result;
     err_code rc;

@@ -175,6 +175,11 @@ static void losses_are_those_of_the_plain_way(void **state) {
                 assert_near(got.delta_ce.value, loss[SPLICED] - loss[ALONE], 2e-5);
                 assert_near(got.ce_recovered.value * (loss[ZEROED] - loss[ALONE]), loss[ZEROED] - loss[SPLICED], 4e-5);
                 assert_near(got.ce_recovered_mean.value * (loss[MEANED] - loss[ALONE]), loss[MEANED] - loss[SPLICED], 4e-5);
+                ce_result half;
+                o.delta_only = true;
+                assert_ok(ce_run(&c, f->m, f->s, &f->k, &o, &half, &e), &e);
+                assert_true(half.delta_ce.value == got.delta_ce.value && half.ce_sae.value == got.ce_sae.value);
+                assert_true(isnan(half.ce_zero.value) && isnan(half.ce_recovered.value) && isnan(half.ce_mean.value));
             }
         assert_true(fabs(loss[SPLICED] - loss[ALONE]) > 1e-2 && fabs(loss[ZEROED] - loss[SPLICED]) > 1e-2 &&
                     fabs(loss[ZEROED] - loss[MEANED]) > 1e-2);

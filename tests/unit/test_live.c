@@ -276,6 +276,60 @@ static void goes_on_to_the_same_bytes(void **state) {
 
 /* ---- trouble ---- */
 
+/* The model with one token's embedding three hundred times as long. */
+static void lengthen_token(job *j, int64_t token) {
+    char *from = test_fixture("models/llama/model.gguf"), *to, *bytes;
+    size_t size;
+    err e;
+    assert_ok(file_read(from, 1 << 24, &bytes, &size, &e), &e);
+    const tensor_view *t = weights_find(model_weights(j->m), "token_embd.weight");
+    for (int64_t i = token * D; i < (token + 1) * D; i++) {
+        float x;
+        memcpy(&x, bytes + t->offset + (size_t)i * sizeof x, sizeof x);
+        x *= 300;
+        memcpy(bytes + t->offset + (size_t)i * sizeof x, &x, sizeof x);
+    }
+    assert_int_equal(path_join(j->dir, "long.gguf", &to, NULL), ERR_OK);
+    assert_ok(file_write(to, bytes, size, &e), &e);
+    model_close(j->m);
+    assert_ok(model_open(&j->c, to, &j->m, &e), &e);
+    free(from), free(to), free(bytes);
+}
+
+/* A file leaves them out; here each gives its place to another row, so that those that are left come once or a few times. */
+static void long_rows_are_replaced(void **state) {
+    (void)state;
+    job j;
+    err e;
+    begin(&j);
+    lengthen_token(&j, 100);
+    for (int64_t t = 7; t < j.k.n_tokens; t += 41) j.k.tokens[t] = 100;
+    source *file = open_captured(&j, false), *live = open_live(&j);
+    int64_t n = file->n_rows, more = live->n_rows - n, missing = 0, twice = 0;
+    assert_true(more >= 3);
+    assert_true(live->n_held_out > file->n_held_out);
+    assert_true(live->max_norm > 0 && fabs(live->max_norm / file->max_norm - 1) < 0.2);
+    float *a = epoch_of(live, 0, NULL), *b = epoch_of(file, 0, NULL);
+    for (int64_t k = 0; k < n; k++) {
+        int64_t times = 0;
+        for (int64_t i = 0; i < live->n_rows; i++) times += same_row(a + i * D, b + k * D);
+        missing += times == 0;
+        twice += times - (times > 0);
+    }
+    assert_int_equal(missing, 0);
+    assert_int_equal(twice, more);
+    float *held = malloc((size_t)(live->n_held_out * D) * sizeof *held);
+    assert_ok(source_read_held_out(live, &j.c, 0, live->n_held_out, held, &e), &e);
+    for (int64_t i = 0; i < live->n_held_out; i++) {
+        double length = 0;
+        for (int64_t d = 0; d < D; d++) length += pow((double)held[i * D + d], 2);
+        assert_true(sqrt(length) <= live->max_norm);
+    }
+    free(a), free(b), free(held);
+    source_close(file), source_close(live);
+    end(&j);
+}
+
 static err_code open_and_read(void *user, err *e) {
     job *j = user;
     source *s = NULL;
@@ -322,6 +376,7 @@ int main(void) {
         cmocka_unit_test(any_position_at_any_time),
         cmocka_unit_test(an_id_says_what_rows_depend_on),
         cmocka_unit_test(goes_on_to_the_same_bytes),
+        cmocka_unit_test(long_rows_are_replaced),
         cmocka_unit_test(no_memory),
         cmocka_unit_test(refusals),
     };

@@ -28,6 +28,28 @@ static err_code parse(parsed_options **o, err *e, const char *words) {
     return options_parse(&rules, argc, argv, o, e);
 }
 
+/* As if the words had been typed; what they came from stays. */
+static void takes_other_values(void **state) {
+    (void)state;
+    static const char *const names[] = {"width", "lr"}, *const values[] = {"96", "0.5"}, *const wrong[] = {"96", "two"};
+    parsed_options *o, *other;
+    err e;
+    assert_ok(parse(&o, &e, "m --out f --hook x --hook y --layer 3"), &e);
+    assert_ok(opt_with(o, names, values, 2, &other, &e), &e);
+    assert_int_equal(opt_int(other, "width"), 96);
+    assert_true(opt_real(other, "lr") == 0.5 && opt_given(other, "lr"));
+    assert_int_equal(opt_int(other, "layer"), 3);
+    assert_string_equal(opt_string_at(other, "hook", 1), "y");
+    assert_string_equal(opt_arg(other, 0), "m");
+    assert_string_equal(opt_command_line(other), opt_command_line(o));
+    assert_int_equal(opt_int(o, "width"), 4608);
+    options_free(other);
+    assert_int_equal(opt_with(o, names, wrong, 2, &other, &e), ERR_USAGE);
+    assert_null(other);
+    assert_string_equal(e.message, "--lr: expected a number from 0 to 1, found 'two'");
+    options_free(o);
+}
+
 static void reads_values(void **state) {
     (void)state;
     parsed_options *o;
@@ -194,6 +216,7 @@ static void survives_failing_allocations(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_values),
+        cmocka_unit_test(takes_other_values),
         cmocka_unit_test(falls_back),
         cmocka_unit_test(values_may_be_left_out),
         cmocka_unit_test(double_dash_ends_options),

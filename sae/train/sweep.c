@@ -46,18 +46,19 @@ done:
     return rc;
 }
 
-/* A column against L0, with the runs' names; the front's own in a line. */
-static void add_plot(strbuf *s, const char *csv, const char *title, int column, bool front) {
+/* A column against L0: a point each run, in colour and with their names those on the front, which `line` joins. */
+static void add_plot(strbuf *s, const char *csv, const char *title, int column, bool line) {
+    static const char front[] = " every ::1 using ($6 == 1 ? $2 : NaN)";
     strbuf_addf(s, "set ylabel '%s'\nplot ", title);
-    if (front) {
-        plot_add_quoted(s, csv);
-        strbuf_addf(s, " every ::1 using ($6 == 1 ? $2 : NaN):%d smooth unique with lines linewidth 2 title 'front', ",
-                    column);
-    }
     plot_add_quoted(s, csv);
-    strbuf_addf(s, " every ::1 using 2:%d with points pointtype 7 notitle, ", column);
+    strbuf_addf(s, " every ::1 using 2:%d with points pointtype 7 linecolor rgb 'gray50' notitle, ", column);
     plot_add_quoted(s, csv);
-    strbuf_addf(s, " every ::1 using 2:%d:1 with labels offset 0,0.8 font ',8' noenhanced notitle\n", column);
+    if (line)
+        strbuf_addf(s, "%s:%d smooth unique with linespoints pointtype 7 linewidth 2 linecolor 1 notitle, ", front, column);
+    else
+        strbuf_addf(s, "%s:%d with points pointtype 7 linecolor 1 notitle, ", front, column);
+    plot_add_quoted(s, csv);
+    strbuf_addf(s, "%s:%d:1 with labels offset 0,0.8 font ',8' noenhanced notitle\n", front, column);
 }
 
 err_code sweep_draw(const char *folder, bool with_delta_ce, bool *drawn, err *e) {

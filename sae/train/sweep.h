@@ -1,7 +1,7 @@
 /* sweep.h — what several runs came to: which of them no other beats, a table and a picture.
  *
  *   FOLDER/sweep.csv   name,l0,fvu,dead,delta_ce,front,rows, then what was varied; a line each run, the fewest latents first
- *   FOLDER/sweep.png   FVU against L0, and ΔCE against L0 where it was measured, the front as a line (plot.h)
+ *   FOLDER/sweep.png   FVU against L0, and ΔCE against L0 where it was measured, the front named, in colour (plot.h)
  *
  * On the front: no other run has at most as many latents a row and at most as much unexplained variance, and less of one of them.
  */

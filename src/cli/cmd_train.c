@@ -73,8 +73,11 @@ static const option options[] = {
 };
 
 /* What --sweep may vary: what changes neither the rows nor when a run is measured. */
-static const sweep_name varied[] = {{"variant"}, {"width"},  {"k"},     {"l0"},   {"sparsity"}, {"bandwidth"},
-                                    {"lr"},      {"warmup"}, {"decay"}, {"auxk"}, {"k-aux"},    {"dead-rows"}};
+static const sweep_name varied[] = {
+    {"variant", ""},       {"width", "width"},         {"k", "k"},         {"l0", "l0_"},    {"sparsity", "sparsity"},
+    {"lr", "lr"},          {"warmup", "warmup"},       {"decay", "decay"}, {"auxk", "auxk"}, {"k-aux", "kaux"},
+    {"dead-rows", "dead"}, {"bandwidth", "bandwidth"},
+};
 enum { N_VARIED = sizeof varied / sizeof *varied };
 
 /* Options that not every variant has are handed on only when given: train_run refuses those that mean nothing. */
@@ -332,7 +335,7 @@ static void print_sweep(const job *j) {
         printf("  %s\n", p->on_front ? "*" : "");
     }
     printf("\nfront  no other has as few latents a row and as little left unexplained\n");
-    printf("wrote  %s: %d autoencoders, sweep.csv, sweep.png\n", opt_string(j->o, "out"), n);
+    printf("wrote  %s: %d autoencoder%s, sweep.csv, sweep.png\n", opt_string(j->o, "out"), n, n > 1 ? "s" : "");
 }
 
 static json_t *sweep_to_json(const job *j) {

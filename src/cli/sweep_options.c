@@ -34,6 +34,7 @@ static err_code read_axis(sweep *s, const parsed_options *o, char *text, const s
     if (opt_given(o, text)) return err_set(e, ERR_USAGE, "--%s: expected once, found it in --sweep too", text);
     if (s->n_axes == SWEEP_AXES_MAX) return err_set(e, ERR_USAGE, "--sweep: expected at most %d options", SWEEP_AXES_MAX);
     s->names[s->n_axes] = s->axes[s->n_axes].name = allowed[found].name;
+    s->axes[s->n_axes].label = allowed[found].label;
     return read_values(&s->axes[s->n_axes++], values, e);
 }
 
@@ -43,7 +44,7 @@ static err_code make_run(const sweep *s, const parsed_options *o, int i, sweep_r
     err_code rc;
     for (int a = s->n_axes - 1, left = i; a >= 0; left /= s->axes[a--].n)
         out->values[a] = s->axes[a].values[left % s->axes[a].n];
-    for (int a = 0; a < s->n_axes; a++) strbuf_addf(&name, "%s%s%s", a ? "-" : "", s->names[a], out->values[a]);
+    for (int a = 0; a < s->n_axes; a++) strbuf_addf(&name, "%s%s%s", a ? "-" : "", s->axes[a].label, out->values[a]);
     strbuf_addf(&folder, "%s%s%s", opt_string(o, "out"), s->n_axes ? "/" : "", name.data);
     TRY(strbuf_check(&name, e));
     TRY(strbuf_check(&folder, e));

@@ -1,6 +1,6 @@
 /* sweep_options.h — --sweep "k=16,32 width=4096,8192": every combination as a command line of its own.
  *
- * A combination's name is "k16-width4096", its folder OUT/k16-width4096. Without --sweep there is one, the command line itself, and
+ * A combination's name is "topk-k16-width4096", its folder OUT/topk-k16-width4096. Without --sweep there is one, the command line itself, and
  * its folder is OUT.
  */
 #ifndef CLI_SWEEP_OPTIONS_H
@@ -11,7 +11,7 @@
 enum { SWEEP_AXES_MAX = 8, SWEEP_RUNS_MAX = 64 };
 
 typedef struct sweep_axis {
-    const char *name;
+    const char *name, *label;
     const char *values[SWEEP_RUNS_MAX];
     int n;
 } sweep_axis;
@@ -30,9 +30,10 @@ typedef struct sweep {
     sweep_run *runs; /* [n_runs] the last axis changes fastest */
 } sweep;             /* zero-initialise */
 
-/* An option that may be varied: a table of them for names.h. */
+/* An option that may be varied: a row of a table for names.h. */
 typedef struct sweep_name {
     const char *name;
+    const char *label; /* before its value in the names of runs */
 } sweep_name;
 
 /* o has "sweep" and "out". ERR_USAGE: not names and values, an option that cannot be varied or is given already, a value that the

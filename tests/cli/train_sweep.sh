@@ -1,6 +1,6 @@
 # Four autoencoders from one reading: the table, the files, each the same as alone; again: nothing is left to do; another value: two
-# more. With a model: what each costs it. Straight from a model. One sentence each: what cannot be varied, a value the option does not
-# take, an option given twice, no values, a model without a corpus.
+# more. Straight from a model, with what each costs it. Kinds of autoencoders by their names. One sentence each: what cannot be
+# varied, a value the option does not take, an option given twice, no values, a model without a corpus.
 model=golden/models/llama/model.gguf
 i=0
 while [ $i -lt 40 ]; do
@@ -21,6 +21,8 @@ train a.h5 --out many --sweep "k=4,8,12 width=48,96" --json | tr -d ' \n' | grep
 [ "$before" = "$(stat -c %Y%i many/k[48]-*/sae_weights.safetensors)" ] && echo "those that were there are left alone"
 train --model $model --layer 1 --corpus corpus.jsonl --out live --sweep "k=4,8" --width 48 --ce-tokens 100 | cut -c1-12 | sort
 cut -d, -f5 live/sweep.csv | grep -c '^-*[0-9.e-]*[0-9]$'
+train a.h5 --out kinds --sweep "variant=standard,jumprelu l0=4" --width 48 >/dev/null
+ls kinds | grep -v png
 wrong() {
     train a.h5 --out none "$@"
     echo "exit $?"

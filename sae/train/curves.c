@@ -21,6 +21,13 @@ static void write_script(strbuf *s, const char *csv) {
     strbuf_add_str(s, "unset multiplot\n");
 }
 
+bool curves_exist(const char *folder) {
+    char *path;
+    bool there = !path_join(folder, "metrics.png", &path, NULL) && file_exists(path);
+    free(path);
+    return there;
+}
+
 err_code curves_draw(const char *folder, bool *drawn, err *e) {
     char *csv = NULL;
     strbuf script = STRBUF_INIT;

@@ -7,6 +7,8 @@
 
 #include <stdbool.h>
 
+bool curves_exist(const char *folder);
+
 /* Writes OUT/metrics.png from OUT/metrics.csv. *drawn false, and no error: there is no gnuplot, or it could not. */
 err_code curves_draw(const char *folder, bool *drawn, err *e);
 

@@ -1,9 +1,13 @@
 #include "sae/train/record.h"
 #include "sae/train/checkpoint.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #define NAME    "train.json"
 #define FORMAT  "sae.train"
@@ -131,10 +135,18 @@ err_code record_open(const ctx *c, const train_opts *o, const json_t *run, recor
     return rc;
 }
 
-err_code record_begin(const record *r, const char *folder, err *e) {
+err_code record_lock(record *r, const char *folder, err *e) {
     err_code rc = file_make_dirs(folder, e);
-    return rc ? rc : write_doc(r, e);
+    if (rc) return rc;
+    r->lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (r->lock < 0) return err_set_errno(e, "%s: cannot open", folder);
+    /* file systems without such locks answer otherwise: then nobody is kept out */
+    if (flock(r->lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+        return err_set(e, ERR_FAILED, "%s: another process is training there", folder);
+    return ERR_OK;
 }
+
+err_code record_begin(const record *r, err *e) { return write_doc(r, e); }
 
 static json_t *number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
@@ -149,5 +161,6 @@ err_code record_finish(record *r, const train_result *t, err *e) {
 void record_release(record *r) {
     json_decref(r->doc);
     free(r->path);
+    if (r->lock > 0) close(r->lock);
     *r = (record){0};
 }

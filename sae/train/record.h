@@ -21,13 +21,16 @@ typedef struct record {
     char *path;
     json_t *doc;
     char run[SHA256_HEX]; /* of doc's "run" */
+    int lock;             /* a descriptor of the folder; 0: none */
 } record;                 /* zero-initialise */
 
 /* run: plan_to_json's. ERR_MISMATCH names the first thing in which the folder's run differs, or says that the folder holds an
  * autoencoder that was not made by a run. Changes nothing on disk. */
 err_code record_open(const ctx *c, const train_opts *o, const json_t *run, record *out, record_status *status,
                      train_result *result, err *e);
-err_code record_begin(const record *r, const char *folder, err *e);
+/* Makes the folder, if need be, and holds it until record_release or the process ends. ERR_FAILED: another process does. */
+err_code record_lock(record *r, const char *folder, err *e);
+err_code record_begin(const record *r, err *e); /* writes train.json */
 err_code record_finish(record *r, const train_result *result, err *e);
 void record_release(record *r);
 

@@ -308,7 +308,10 @@ done:
 static err_code open_files(run *r, err *e) {
     err_code rc = ERR_OK;
     char *path = NULL;
-    if (r->status == RECORD_NEW) TRY(record_begin(&r->record, r->o->out, e));
+    if (r->status == RECORD_NEW) {
+        TRY(record_lock(&r->record, r->o->out, e));
+        TRY(record_begin(&r->record, e));
+    }
     if (!r->o->metrics) TRY(path_join(r->o->out, "metrics.csv", &path, e));
     TRY(metrics_open(&r->metrics, path ? path : r->o->metrics, r->resumed_from, e));
 done:
@@ -321,6 +324,7 @@ static err_code start(loop *l, err *e) {
     err_code rc;
     if (!l->rows->n_held_out) ctx_log(l->c, LOG_WARNING, "no rows are held out: FVU and L0 are of rows that were trained on");
     TRY(check_room(l, e));
+    FOR_EACH_RUN(r, l) if (r->status == RECORD_BEGUN) TRY(record_lock(&r->record, r->o->out, e));
     TRY(allocate(l, e));
     TRY(start_states(l, e));
     FOR_EACH_RUN(r, l) if (!is_complete(r)) TRY(open_files(r, e));

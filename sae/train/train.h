@@ -16,7 +16,7 @@
  * train.json says when that run is complete already. ERR_MISMATCH names the first option in which OUT differs.
  * Memory: parameters, two Adam moments, two batches of rows, and scratch that does not grow with batch x width.
  * A refused run leaves nothing behind.
- * Errors: ERR_MISMATCH, ERR_USAGE (options out of range, fewer rows than a batch), ERR_UNSUPPORTED (unknown variant), ERR_FORMAT (rows that are not finite; a damaged checkpoint), ERR_NOSPACE, ERR_IO, ERR_NOMEM;
+ * Errors: ERR_FAILED (another process is training in the folder), ERR_MISMATCH, ERR_USAGE (options out of range, fewer rows than a batch), ERR_UNSUPPORTED (unknown variant), ERR_FORMAT (rows that are not finite; a damaged checkpoint), ERR_NOSPACE, ERR_IO, ERR_NOMEM;
  * ERR_CANCELLED after a checkpoint was written, with a sentence on how to go on.
  */
 #ifndef SAE_TRAIN_TRAIN_H

@@ -255,7 +255,7 @@ static err_code draw_curves(const job *j, err *e) {
     bool drawn, all = true;
     err_code rc = ERR_OK;
     for (int i = 0; i < j->sweep.n_runs && !rc; i++) {
-        if (j->results[i].resumed_from == j->results[i].rows) continue;
+        if (j->results[i].resumed_from == j->results[i].rows && curves_exist(j->how[i].out)) continue;
         rc = curves_draw(j->how[i].out, &drawn, e);
         all &= drawn;
     }

@@ -17,7 +17,9 @@ ls many many/k4-width96 | grep -v png # where gnuplot is
 head -1 many/sweep.csv
 cut -d, -f1,2,7- many/sweep.csv | sort
 before=$(stat -c %Y%i many/*/sae_weights.safetensors)
-train a.h5 --out many --sweep "k=4,8,12 width=48,96" --json | tr -d ' \n' | grep -o '"name":"[^"]*"' | sort
+train a.h5 --out many --sweep "k=4,8,12 width=48,96" --json >many.json
+tr -d ' \n' <many.json | grep -o '"name":"[^"]*"' | sort
+tr -d ' \n' <many.json | grep -o '"[a-z0-9_]*":' | sort | uniq -c | sed 's/^ *//'
 [ "$before" = "$(stat -c %Y%i many/k[48]-*/sae_weights.safetensors)" ] && echo "those that were there are left alone"
 train --model $model --layer 1 --corpus corpus.jsonl --out live --sweep "k=4,8" --width 48 --ce-tokens 100 | cut -c1-12 | sort
 cut -d, -f5 live/sweep.csv | grep -c '^-*[0-9.e-]*[0-9]$'

@@ -9,7 +9,9 @@
 #include "sae/train/sweep.h"
 #include "sae/train/train.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -176,6 +178,30 @@ static void a_refused_run_leaves_nothing(void **state) {
     test_remove_dir(dir);
 }
 
+/* As two processes would: the second is sent away, before it has touched anything. */
+static void a_folder_belongs_to_one_process(void **state) {
+    (void)state;
+    const toy_opts toy = TOY_DEFAULTS;
+    char *dir = test_make_dir(), *folders[N];
+    train_opts o[N];
+    err e = {0};
+    size_t size, size_after;
+    make_runs(dir, o, folders);
+    stop_after(o, N, 4096 + 900);
+    char *before = file_of(folders[2], "metrics.csv", &size);
+    int other = open(folders[2], O_RDONLY);
+    assert_int_equal(flock(other, LOCK_EX), 0);
+    assert_int_equal(run_together(&toy, o, N, 1, &e), ERR_FAILED);
+    assert_non_null(strstr(e.message, "/2: another process is training there"));
+    char *after = file_of(folders[2], "metrics.csv", &size_after);
+    assert_string_equal(before, after);
+    close(other);
+    assert_ok(run_together(&toy, o, N, 1, &e), &e);
+    free(before), free(after);
+    free_folders(folders);
+    test_remove_dir(dir);
+}
+
 /* ---- the front ---- */
 
 static void the_front_is_what_nothing_beats(void **state) {
@@ -197,9 +223,8 @@ static void the_front_is_what_nothing_beats(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_together_is_each_alone), /* forks, which must come before any thread exists */
-        cmocka_unit_test(runs_at_different_rows_come_together),
-        cmocka_unit_test(a_refused_run_leaves_nothing),
-        cmocka_unit_test(the_front_is_what_nothing_beats),
+        cmocka_unit_test(runs_at_different_rows_come_together), cmocka_unit_test(a_refused_run_leaves_nothing),
+        cmocka_unit_test(a_folder_belongs_to_one_process),      cmocka_unit_test(the_front_is_what_nothing_beats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

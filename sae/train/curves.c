@@ -33,7 +33,7 @@ err_code curves_draw(const char *folder, bool *drawn, err *e) {
     strbuf script = STRBUF_INIT;
     err_code rc = path_join(folder, "metrics.csv", &csv, e);
     if (!rc) write_script(&script, csv);
-    if (!rc) rc = plot_png(folder, "metrics", 900, 1000, &script, drawn, e);
+    if (!rc) rc = plot_png(folder, "metrics.png", 900, 1000, &script, drawn, e);
     strbuf_release(&script);
     free(csv);
     return rc;

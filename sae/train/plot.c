@@ -6,6 +6,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,14 +19,14 @@ void plot_add_quoted(strbuf *s, const char *text) {
 }
 
 /* Whether gnuplot ran the script and was content. */
-static bool run_gnuplot(const char *script) {
-    char *const argv[] = {(char *)"gnuplot", (char *)script, NULL};
+static bool run_gnuplot(const char *script_path, const char *stdout_path) {
+    char *const argv[] = {(char *)"gnuplot", (char *)script_path, NULL};
     posix_spawn_file_actions_t actions;
     pid_t pid;
     int status = -1;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, stdout_path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
     bool started = posix_spawnp(&pid, "gnuplot", &actions, NULL, argv, environ) == 0;
     posix_spawn_file_actions_destroy(&actions);
@@ -33,38 +34,36 @@ static bool run_gnuplot(const char *script) {
     return started && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-/* FOLDER/NAME and what stands behind it. */
-static err_code path_of(const char *folder, const char *name, const char *behind, char **out, err *e) {
-    strbuf path = STRBUF_INIT;
-    strbuf_addf(&path, "%s/%s%s", folder, name, behind);
-    err_code rc = strbuf_check(&path, e);
-    *out = rc ? NULL : strbuf_detach(&path);
-    strbuf_release(&path);
+err_code plot_run(const char *script, const char *path, bool *drawn, err *e) {
+    strbuf script_path = STRBUF_INIT, unfinished = STRBUF_INIT;
+    err_code rc;
+    *drawn = false;
+    strbuf_addf(&script_path, "%s.gnuplot", path);
+    strbuf_addf(&unfinished, "%s.tmp", path);
+    TRY(strbuf_check(&script_path, e));
+    TRY(strbuf_check(&unfinished, e));
+    TRY(file_write(script_path.data, script, strlen(script), e));
+    *drawn = run_gnuplot(script_path.data, unfinished.data) && !rename(unfinished.data, path);
+    unlink(script_path.data);
+    if (!*drawn) unlink(unfinished.data);
+done:
+    strbuf_release(&script_path);
+    strbuf_release(&unfinished);
     return rc;
 }
 
 err_code plot_png(const char *folder, const char *name, int width, int height, const strbuf *script, bool *drawn, err *e) {
-    err_code rc;
-    char *png = NULL, *unfinished = NULL, *script_path = NULL;
     strbuf whole = STRBUF_INIT;
-    *drawn = false;
-    TRY(path_of(folder, name, ".png", &png, e));
-    TRY(path_of(folder, name, ".png.tmp", &unfinished, e));
-    TRY(path_of(folder, name, ".gnuplot", &script_path, e));
-    strbuf_addf(&whole, "set terminal pngcairo size %d,%d\nset output ", width, height);
-    plot_add_quoted(&whole, unfinished);
-    strbuf_add_str(&whole, "\n");
+    char *path = NULL;
+    err_code rc;
+    strbuf_addf(&whole, "set terminal pngcairo size %d,%d\n", width, height);
     strbuf_add(&whole, script->data, script->len);
     TRY(strbuf_check(script, e));
     TRY(strbuf_check(&whole, e));
-    TRY(file_write(script_path, whole.data, whole.len, e));
-    *drawn = run_gnuplot(script_path) && file_exists(unfinished) && !rename(unfinished, png);
-    unlink(script_path);
-    if (!*drawn) unlink(unfinished);
+    TRY(path_join(folder, name, &path, e));
+    TRY(plot_run(whole.data, path, drawn, e));
 done:
     strbuf_release(&whole);
-    free(png);
-    free(unfinished);
-    free(script_path);
+    free(path);
     return rc;
 }

@@ -72,7 +72,7 @@ err_code sweep_draw(const char *folder, bool with_delta_ce, bool *drawn, err *e)
     add_plot(&script, csv, "FVU, held out", 3, true);
     if (with_delta_ce) add_plot(&script, csv, "rise of the loss, nats per token", 5, false);
     strbuf_add_str(&script, "unset multiplot\n");
-    TRY(plot_png(folder, "sweep", 900, with_delta_ce ? 1000 : 600, &script, drawn, e));
+    TRY(plot_png(folder, "sweep.png", 900, with_delta_ce ? 1000 : 600, &script, drawn, e));
 done:
     strbuf_release(&script);
     free(csv);

@@ -22,7 +22,7 @@ typedef struct report {
     const ctx *c;
     const report_inputs *in;
     feature_db *db; /* NULL: there is none */
-    char *scratch;  /* path of a script while it is drawn */
+    char *scratch;  /* path of a figure while it is drawn */
     strbuf h;
     bool said_no_gnuplot;
 } report;
@@ -703,7 +703,7 @@ err_code report_write(const ctx *c, const report_inputs *in, const char *out_pat
     report r = {.c = c, .in = in, .h = STRBUF_INIT};
     strbuf scratch = STRBUF_INIT;
     err_code rc = ERR_OK;
-    strbuf_addf(&scratch, "%s.plot", out_path);
+    strbuf_addf(&scratch, "%s.svg", out_path);
     TRY(strbuf_check(&scratch, e));
     r.scratch = scratch.data;
     if (in->db) TRY(feature_db_open(in->db, &r.db, e));

@@ -197,6 +197,12 @@ done:
     return rc;
 }
 
+static void note_epochs(const ctx *c, const parsed_options *o, int64_t n_rows) {
+    if (opt_int(o, "rows") <= n_rows || n_rows <= opt_int(o, "pool")) return;
+    ctx_log(c, LOG_NOTE, "%lld rows are %.1f epochs, and the model reads the corpus in each; sae capture reads it once",
+            (long long)opt_int(o, "rows"), (double)opt_int(o, "rows") / (double)n_rows);
+}
+
 static err_code open_rows(ctx *c, const parsed_options *o, int64_t batch, rows_from *out, err *e) {
     const char *path = opt_n_args(o) ? opt_arg(o, 0) : opt_string(o, "corpus");
     if (!opt_n_args(o) && !(opt_given(o, "model") && opt_given(o, "corpus")))
@@ -205,6 +211,7 @@ static err_code open_rows(ctx *c, const parsed_options *o, int64_t batch, rows_f
                        : opt_given(o, "corpus") ? "--corpus alone"
                                                 : "neither");
     err_code rc = opt_n_args(o) ? open_file(c, o, out, e) : open_model(c, o, out, e);
+    if (!rc && out->m) note_epochs(c, o, out->rows->n_rows);
     if (rc || out->rows->n_rows >= batch) return rc;
     return err_set(e, ERR_MISMATCH, "%s: too few rows to train on: expected at least a batch of %lld, found %lld", path,
                    (long long)batch, (long long)out->rows->n_rows);

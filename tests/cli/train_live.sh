@@ -12,6 +12,7 @@ live() { sae train --model $model --corpus corpus.jsonl $how "$@" | sed 's/[0-9]
 live --layer 1 --out one
 live --layer 1 --out one --quiet
 live --layer 1 --out one --quiet --pool 100 2>&1 | sed 's/is ".*/../'
+sae train --model $model --corpus corpus.jsonl --layer 1 --out epochs $how --pool 100 2>&1 >/dev/null | grep epochs
 live --hook blocks.1.hook_resid_post --out two --quiet --threads 1 >/dev/null
 cmp one/sae_weights.safetensors two/sae_weights.safetensors
 sae capture $model --layer 1 --corpus corpus.jsonl --out a.h5 --dtype float32 --quiet >/dev/null

@@ -371,7 +371,7 @@ static err_code describe(live *s, const live_opts *o, err *e) {
 static err_code check_memory(const live *s, int64_t pool_rows, err *e) {
     int64_t rows = pool_rows < s->shuffle.base.n_rows ? pool_rows : s->shuffle.base.n_rows;
     size_t row = (size_t)(s->shuffle.n_columns * s->shuffle.base.d_in) * sizeof(float);
-    return mem_check_free((size_t)rows * row, "a pool of rows", e);
+    return mem_check_free((size_t)rows * row, "a pool of rows (a smaller one will do)", e);
 }
 
 static void announce(const live *s, const ctx *c) {

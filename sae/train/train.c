@@ -89,29 +89,29 @@ static void normalize_rows(const loop *l, const run *r, int64_t n) {
 /* ---- measuring ---- */
 
 /* Rows to measure on: held out; where none are, the first of the stream, which training saw. */
-static err_code read_for_measuring(const loop *l, int64_t first, int64_t n, err *e) {
-    return l->rows->n_held_out ? source_read_held_out_pairs(l->rows, l->c, first, n, l->x, l->y, e)
-                               : source_read_pairs(l->rows, l->c, first, n, l->x, l->y, e);
+static err_code read_for_measuring(const loop *l, const ctx *c, int64_t first, int64_t n, err *e) {
+    return l->rows->n_held_out ? source_read_held_out_pairs(l->rows, c, first, n, l->x, l->y, e)
+                               : source_read_pairs(l->rows, c, first, n, l->x, l->y, e);
 }
 
-static err_code measure_rows(loop *l, run *r, int64_t n, err *e) {
+static err_code measure_rows(loop *l, const ctx *c, run *r, int64_t n, err *e) {
     const sae *s = r->state.learner.s;
     sparse_acts *f = &l->latents;
     normalize_rows(l, r, n);
-    err_code rc = sae_encode(l->c, s, l->own_x, n, f, e);
-    if (!rc) rc = sae_reconstruct(l->c, s, f, l->own_x, l->x_hat, e);
+    err_code rc = sae_encode(c, s, l->own_x, n, f, e);
+    if (!rc) rc = sae_reconstruct(c, s, f, l->own_x, l->x_hat, e);
     if (!rc) fvu_add(&r->sums, l->y ? l->own_y : l->own_x, l->x_hat, n, f->indptr[n]);
     return rc;
 }
 
 /* The first n of them into the sums of the runs that take part. */
-static err_code measure(loop *l, int64_t n, err *e) {
+static err_code measure(loop *l, const ctx *c, int64_t n, err *e) {
     int64_t batch = common(l)->batch;
     FOR_EACH_RUN(r, l) if (r->takes_part) fvu_reset(&r->sums);
     for (int64_t first = 0; first < n; first += batch) {
         int64_t count = min64(batch, n - first);
-        err_code rc = read_for_measuring(l, first, count, e);
-        FOR_EACH_RUN(r, l) if (!rc && r->takes_part) rc = measure_rows(l, r, count, e);
+        err_code rc = read_for_measuring(l, c, first, count, e);
+        FOR_EACH_RUN(r, l) if (!rc && r->takes_part) rc = measure_rows(l, c, r, count, e);
         if (rc) return rc;
     }
     return ERR_OK;
@@ -156,8 +156,11 @@ static void write_note(loop *l) {
         snprintf(l->note, sizeof l->note, "fvu %.4f l0 %.1f dead %.1f%%", last.fvu, last.l0, 100 * last.dead);
 }
 
+/* A step that was made gets its line, also when it was the last one before a stop. */
 static err_code log_lines(loop *l, int64_t step, err *e) {
-    err_code rc = measure(l, common(l)->log_rows, e);
+    ctx patient = *l->c;
+    patient.cancel = NULL;
+    err_code rc = measure(l, &patient, common(l)->log_rows, e);
     FOR_EACH_RUN(r, l) if (!rc && r->takes_part) rc = log_line(l, r, schedule_lr(&r->plan.lr, step), e);
     if (!rc) write_note(l);
     return rc;
@@ -383,7 +386,7 @@ static err_code finish(loop *l, err *e) {
         if (r->takes_part) TRY(save(r, e));
         if (r->takes_part) r->result->rows_per_second = result_of(l, r).rows_per_second;
     }
-    TRY(measure(l, l->rows->n_held_out ? l->rows->n_held_out : common(l)->log_rows, e));
+    TRY(measure(l, l->c, l->rows->n_held_out ? l->rows->n_held_out : common(l)->log_rows, e));
     FOR_EACH_RUN(r, l) {
         if (!r->takes_part) continue;
         rate = r->result->rows_per_second;
@@ -420,7 +423,8 @@ err_code train_runs(const ctx *c, source *rows, const train_opts *o, int n, trai
     if (all_complete) goto done;
     TRY(start(&l, e));
     TRY(train(&l, e));
-    TRY(finish(&l, e));
+    rc = finish(&l, e);
+    if (rc == ERR_CANCELLED) rc = stop(&l, e); /* while it was measured: the steps are kept */
 done:
     release(&l);
     return rc;

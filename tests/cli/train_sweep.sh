@@ -22,6 +22,8 @@ tr -d ' \n' <many.json | grep -o '"name":"[^"]*"' | sort
 tr -d ' \n' <many.json | grep -o '"[a-z0-9_]*":' | sort | uniq -c | sed 's/^ *//'
 [ "$before" = "$(stat -c %Y%i many/k[48]-*/sae_weights.safetensors)" ] && echo "those that were there are left alone"
 train --model $model --layer 1 --corpus corpus.jsonl --out live --sweep "k=4,8" --width 48 --ce-tokens 100 | cut -c1-12 | sort
+train --model $model --layer 1 --corpus corpus.jsonl --out alone --k 4 --width 48 >/dev/null
+cmp live/k4/sae_weights.safetensors alone/sae_weights.safetensors
 cut -d, -f5 live/sweep.csv | grep -c '^-*[0-9.e-]*[0-9]$'
 train a.h5 --out kinds --sweep "variant=standard,jumprelu l0=4" --width 48 >/dev/null
 ls kinds | grep -v png

@@ -78,7 +78,8 @@ static void run_alone(const char *dir, char *folders[N]) {
     const toy_opts toy = TOY_DEFAULTS;
     train_opts o[N];
     make_runs(dir, o, folders);
-    for (int i = 0; i < N; i++) assert_int_equal(wait_for(run_in_child(&toy, &o[i], 1, 1)), ERR_OK);
+    err e = {0};
+    for (int i = 0; i < N; i++) assert_ok(run_together(&toy, &o[i], 1, 1, &e), &e);
 }
 
 static void killed_together_is_each_alone(void **state) {
@@ -89,10 +90,8 @@ static void killed_together_is_each_alone(void **state) {
     train_opts o[N];
     int kills = 0, status;
     rng r = rng_stream((uint64_t)time(NULL), RNG_CONTROL, 0);
-    run_alone(alone, a);
     make_runs(together, o, b);
     assert_int_equal(wait_for(run_in_child(&toy, o, N, 2)), ERR_OK);
-    assert_same_folders(a, b);
 
     make_runs(killed, o, k);
     for (int i = 0; i < N; i++) o[i].checkpoint_every = 500;
@@ -104,6 +103,8 @@ static void killed_together_is_each_alone(void **state) {
         kills += status < 0;
     } while (status < 0);
     assert_int_equal(status, ERR_OK);
+    run_alone(alone, a);
+    assert_same_folders(a, b);
     assert_same_folders(a, k);
     free_folders(a), free_folders(b), free_folders(k);
     test_remove_dir(alone), test_remove_dir(together), test_remove_dir(killed);
@@ -144,6 +145,46 @@ static void runs_at_different_rows_come_together(void **state) {
     assert_same_folders(a, b);
     free_folders(a), free_folders(b);
     test_remove_dir(alone), test_remove_dir(mixed);
+}
+
+/* Stopped whenever held-out rows are read: no line of metrics is lost, nor the steps before the last measurement. */
+static const source_ops *toy_ops;
+static err_code stop_and_read(source *s, const ctx *c, int64_t first, int64_t n, float *x, float *y, err *e) {
+    cancelled = 1;
+    err_code rc = ctx_check_cancel(c, e);
+    return rc ? rc : toy_ops->read_held_out(s, c, first, n, x, y, e);
+}
+
+static void stopped_while_measuring(void **state) {
+    (void)state;
+    const toy_opts toy = TOY_DEFAULTS;
+    char *alone = test_make_dir(), *stopped = test_make_dir(), *a[N], *b[N];
+    train_opts o[N];
+    train_result results[N];
+    err e = {0};
+    ctx c = test_ctx(2);
+    run_alone(alone, a);
+    make_runs(stopped, o, b);
+    source *s = toy_source_open(&toy, NULL);
+    toy_ops = s->ops;
+    source_ops ops = *toy_ops;
+    ops.read_held_out = stop_and_read;
+    s->ops = &ops;
+    c.cancel = &cancelled;
+    for (int stops = 0; stops < 5; stops++) { /* behind each line, and at the end */
+        char rows[32];
+        cancelled = 0;
+        assert_int_equal(train_runs(&c, s, o, N, results, &e), ERR_CANCELLED);
+        snprintf(rows, sizeof rows, "%d of 6400 rows", 1280 * (stops + 1));
+        assert_non_null(strstr(e.message, rows));
+    }
+    s->ops = toy_ops;
+    cancelled = 0;
+    assert_ok(train_runs(&c, s, o, N, results, &e), &e);
+    assert_same_folders(a, b);
+    source_close(s);
+    free_folders(a), free_folders(b);
+    test_remove_dir(alone), test_remove_dir(stopped);
 }
 
 /* ---- refusals ---- */
@@ -223,8 +264,9 @@ static void the_front_is_what_nothing_beats(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_together_is_each_alone), /* forks, which must come before any thread exists */
-        cmocka_unit_test(runs_at_different_rows_come_together), cmocka_unit_test(a_refused_run_leaves_nothing),
-        cmocka_unit_test(a_folder_belongs_to_one_process),      cmocka_unit_test(the_front_is_what_nothing_beats),
+        cmocka_unit_test(runs_at_different_rows_come_together), cmocka_unit_test(stopped_while_measuring),
+        cmocka_unit_test(a_refused_run_leaves_nothing),         cmocka_unit_test(a_folder_belongs_to_one_process),
+        cmocka_unit_test(the_front_is_what_nothing_beats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

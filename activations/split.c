@@ -123,3 +123,26 @@ done:
     free(held);
     return rc;
 }
+
+err_code corpus_keep_held_out(token_corpus *k, int64_t skip_first, double share, err *e) {
+    corpus_rows rows = {0};
+    row_pieces p = {0};
+    row_part train = {0}, held = {0};
+    bool *kept = NULL;
+    err_code rc;
+    TRY(corpus_rows_number(k, skip_first, INT64_MAX, &rows, e));
+    TRY(pieces_of_texts(k, rows.token, rows.n, &p, e));
+    TRY(split_pieces(&p, share, &train, &held, e));
+    if (!held.n_rows) goto done;
+    TRY(mem_new(&kept, (size_t)k->n_docs, sizeof *kept, "documents", e));
+    for (int64_t doc = 0; doc < k->n_docs; doc++)
+        kept[doc] = rows.first[doc + 1] > rows.first[doc] && part_has(&held, rows.first[doc]);
+    corpus_keep(k, kept);
+done:
+    free(kept);
+    corpus_rows_release(&rows);
+    pieces_release(&p);
+    part_release(&train);
+    part_release(&held);
+    return rc;
+}

@@ -43,4 +43,7 @@ void pieces_release(row_pieces *p);
 /* Draws the share of pieces without replacement; at least one, and never all, when there is a choice. ERR_USAGE: no share. */
 err_code split_pieces(const row_pieces *p, double share, row_part *train, row_part *held_out, err *e);
 
+/* Leaves of the corpus the documents whose rows a source of it holds out; all of them where it holds out none. */
+err_code corpus_keep_held_out(token_corpus *k, int64_t skip_first, double share, err *e);
+
 #endif

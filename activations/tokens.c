@@ -304,22 +304,17 @@ done:
 
 /* ---- the sample ---- */
 
-/* Keeps whole documents, drawn without replacement until they hold max_tokens, in the order of the corpus; those drawn before
- * skip_tokens were reached are left out. */
-static err_code sample(token_corpus *k, const corpus_opts *o, err *e) {
-    uint64_t *order = NULL;
-    bool *kept = NULL;
-    err_code rc;
-    if (!o->skip_tokens && (!o->max_tokens || k->n_tokens <= o->max_tokens)) return ERR_OK;
-    TRY(mem_new(&order, (size_t)k->n_docs, sizeof *order, "the sample", e));
-    TRY(mem_new0(&kept, (size_t)k->n_docs, sizeof *kept, "the sample", e));
-    for (int64_t i = 0; i < k->n_docs; i++) order[i] = (uint64_t)i;
-    rng stream = rng_stream(o->seed, RNG_CORPUS, 0);
-    rng_permute(&stream, order, (uint64_t)k->n_docs);
-    for (int64_t i = 0, skipped = 0, n = 0; i < k->n_docs && (!o->max_tokens || n < o->max_tokens); i++) {
-        kept[order[i]] = skipped >= o->skip_tokens;
-        *(kept[order[i]] ? &n : &skipped) += (int64_t)(k->doc_offsets[order[i] + 1] - k->doc_offsets[order[i]]);
-    }
+static uint64_t hash_more(uint64_t h, const void *bytes, size_t n) { /* FNV-1a */
+    for (size_t i = 0; i < n; i++) h = (h ^ ((const unsigned char *)bytes)[i]) * 1099511628211u;
+    return h;
+}
+
+static uint64_t hash_corpus(const token_corpus *k) {
+    uint64_t h = hash_more(14695981039346656037u, k->tokens, (size_t)k->n_tokens * sizeof *k->tokens);
+    return hash_more(h, k->doc_offsets, ((size_t)k->n_docs + 1) * sizeof *k->doc_offsets);
+}
+
+void corpus_keep(token_corpus *k, const bool *kept) {
     int64_t n_docs = 0, n_tokens = 0;
     for (int64_t i = 0; i < k->n_docs; i++) {
         uint64_t from = k->doc_offsets[i], n = k->doc_offsets[i + 1] - from;
@@ -335,20 +330,29 @@ static err_code sample(token_corpus *k, const corpus_opts *o, err *e) {
     k->doc_offsets[n_docs] = (uint64_t)n_tokens;
     k->n_docs = n_docs;
     k->n_tokens = n_tokens;
+    k->hash = hash_corpus(k);
+}
+
+/* Documents are drawn without replacement. */
+err_code corpus_sample(token_corpus *k, const corpus_opts *o, err *e) {
+    uint64_t *order = NULL;
+    bool *kept = NULL;
+    err_code rc;
+    if (!o->skip_tokens && (!o->max_tokens || k->n_tokens <= o->max_tokens)) return ERR_OK;
+    TRY(mem_new(&order, (size_t)k->n_docs, sizeof *order, "the sample", e));
+    TRY(mem_new0(&kept, (size_t)k->n_docs, sizeof *kept, "the sample", e));
+    for (int64_t i = 0; i < k->n_docs; i++) order[i] = (uint64_t)i;
+    rng stream = rng_stream(o->seed, RNG_CORPUS, 0);
+    rng_permute(&stream, order, (uint64_t)k->n_docs);
+    for (int64_t i = 0, skipped = 0, n = 0; i < k->n_docs && (!o->max_tokens || n < o->max_tokens); i++) {
+        kept[order[i]] = skipped >= o->skip_tokens;
+        *(kept[order[i]] ? &n : &skipped) += (int64_t)(k->doc_offsets[order[i] + 1] - k->doc_offsets[order[i]]);
+    }
+    corpus_keep(k, kept);
 done:
     free(order);
     free(kept);
     return rc;
-}
-
-static uint64_t hash_more(uint64_t h, const void *bytes, size_t n) { /* FNV-1a */
-    for (size_t i = 0; i < n; i++) h = (h ^ ((const unsigned char *)bytes)[i]) * 1099511628211u;
-    return h;
-}
-
-static uint64_t hash_corpus(const token_corpus *k) {
-    uint64_t h = hash_more(14695981039346656037u, k->tokens, (size_t)k->n_tokens * sizeof *k->tokens);
-    return hash_more(h, k->doc_offsets, ((size_t)k->n_docs + 1) * sizeof *k->doc_offsets);
 }
 
 /* ---- all of it ---- */
@@ -367,8 +371,8 @@ err_code corpus_read(const ctx *c, const char *path, const tokenizer *t, const c
         rc = err_set(e, ERR_FORMAT, "%s: expected texts, found an empty corpus", path);
         goto done;
     }
-    TRY(sample(out, o, e));
     out->hash = hash_corpus(out);
+    TRY(corpus_sample(out, o, e));
 done:
     file_list_release(&files);
     free(r);

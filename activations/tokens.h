@@ -32,6 +32,10 @@ typedef struct corpus_opts {
 err_code corpus_read(const ctx *c, const char *path, const tokenizer *t, const corpus_opts *o, token_corpus *out, err *e);
 void corpus_release(token_corpus *k);
 
+void corpus_keep(token_corpus *k, const bool *kept /* [n_docs] */); /* these documents alone, in their order */
+err_code corpus_sample(token_corpus *k, const corpus_opts *o,
+                       err *e); /* what corpus_read does by max_tokens, skip_tokens and seed */
+
 /* Rows of a corpus at a hook: the positions skip_first and later of every document, numbered through. */
 typedef struct corpus_rows {
     int64_t n;

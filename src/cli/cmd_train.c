@@ -1,4 +1,5 @@
 #include "activations/live.h"
+#include "activations/split.h"
 #include "cli/command.h"
 #include "cli/sweep_options.h"
 #include "core/mem.h"
@@ -65,8 +66,9 @@ static const option options[] = {
      "sparsity, bandwidth, lr, warmup, decay, auxk, k-aux or dead-rows; with --model and --corpus also what each costs the "
      "model",
      0, 0, false, false},
-    {"ce-tokens", OPT_INT, "16384", "TOKENS", "of the corpus, sampled by seed, for what those of a sweep cost the model", 1,
-     9e15, false, false},
+    {"ce-tokens", OPT_INT, "16384", "TOKENS",
+     "sampled from the corpus' held-out documents (of its --tokens, as captured), for what those of a sweep cost the model",
+     1, 9e15, false, false},
     {"log-every", OPT_INT, "0", "ROWS", "between lines of metrics.csv; 0: at most fifty lines", 0, 1e15, false, false},
     {"checkpoint-every", OPT_INT, "0", "ROWS", "between checkpoints; 0: one every two minutes", 0, 1e15, false, false},
     {0},
@@ -156,8 +158,8 @@ static err_code open_file(ctx *c, const parsed_options *o, rows_from *out, err *
                               .target = opt_string(o, "target"),
                               .seed = opt_seed(o),
                               .held_out = opt_real(o, "held-out")};
-    static const char *const of_reading[] = {"layer", "hook", "skip-first", "tokens", "pool", NULL};
-    static const char *const of_models[] = {"model", "corpus", "context", "batch-tokens", NULL}; /* or of a sweep's costs */
+    static const char *const of_reading[] = {"layer", "hook", "context", "skip-first", "pool", NULL};
+    static const char *const of_models[] = {"model", "corpus", "tokens", "batch-tokens", NULL}; /* or of a sweep's costs */
     err_code rc = opt_refuse(o, of_reading, "sae train F.h5; leave out F.h5 and give --model", e);
     if (!rc && !opt_given(o, "sweep")) rc = opt_refuse(o, of_models, "sae train F.h5; leave out F.h5 and give --model", e);
     return rc ? rc : source_open_hdf5(c, opt_arg(o, 0), &from, &out->rows, e);
@@ -227,11 +229,13 @@ typedef struct job {
     train_opts *how;       /* [sweep.n_runs] */
     train_result *results; /* [sweep.n_runs] */
     sweep_point *points;   /* [sweep.n_runs] in their own order */
-    bool measured_ce;
+    token_corpus judged;   /* what costs are measured on */
+    bool measures_ce;
 } job;
 
 static void job_release(job *j) {
     rows_release(&j->from);
+    corpus_release(&j->judged);
     sweep_release(&j->sweep);
     free(j->how);
     free(j->results);
@@ -272,33 +276,43 @@ static err_code draw_curves(const job *j, err *e) {
 
 /* ---- a sweep ---- */
 
-static err_code measure_cost(const job *j, model *m, const token_corpus *k, int i, double *out, err *e) {
+/* For what a sweep's autoencoders cost the model: before hours are spent on training. */
+static err_code prepare_costs(job *j, err *e) {
+    const parsed_options *o = j->o;
+    const source *rows = j->from.rows;
+    const corpus_opts all = {.context = rows->context ? rows->context : opt_int(o, "context"),
+                             .max_tokens = opt_int(o, "tokens"),
+                             .seed = opt_seed(o)},
+                      some = {.max_tokens = opt_int(o, "ce-tokens"), .seed = opt_seed(o)};
+    char sha256[SHA256_HEX];
+    err_code rc = ERR_OK;
+    if (!j->from.m) TRY(model_open(j->c, opt_string(o, "model"), &j->from.m, e));
+    TRY(model_sha256(j->from.m, sha256, e));
+    if (rows->model_sha256[0] && strcmp(sha256, rows->model_sha256) != 0) {
+        rc = err_set(e, ERR_MISMATCH, "%s: expected the model that the rows are of, %s, found another",
+                     opt_string(o, "model"), rows->model_name);
+        goto done;
+    }
+    TRY(corpus_read(j->c, opt_string(o, "corpus"), model_tokenizer(j->from.m), &all, &j->judged, e));
+    TRY(corpus_keep_held_out(&j->judged, rows->skip_first, opt_real(o, "held-out"), e));
+    TRY(corpus_sample(&j->judged, &some, e));
+    j->measures_ce = true;
+done:
+    return rc;
+}
+
+static err_code measure_cost(const job *j, int i, double *out, err *e) {
     const ce_opts how = {
         .skip_first = -1, .batch_tokens = opt_int(j->o, "batch-tokens"), .delta_only = true, .seed = opt_seed(j->o)};
     sae *s = NULL;
     ce_result result;
     err_code rc;
     TRY(sae_load(j->how[i].out, &s, e));
-    TRY(ce_run(j->c, m, s, k, &how, &result, e));
+    TRY(ce_run(j->c, j->from.m, s, &j->judged, &how, &result, e));
     *out = result.delta_ce.value;
 done:
     sae_free(s);
     return rc ? err_prefix(e, rc, "%s", j->how[i].out) : rc;
-}
-
-/* What each autoencoder costs the model. */
-static err_code measure_costs(job *j, err *e) {
-    const parsed_options *o = j->o;
-    const corpus_opts which = {.context = opt_int(o, "context"), .max_tokens = opt_int(o, "ce-tokens"), .seed = opt_seed(o)};
-    token_corpus k = {0};
-    err_code rc = ERR_OK;
-    if (!j->from.m) TRY(model_open(j->c, opt_string(o, "model"), &j->from.m, e));
-    TRY(corpus_read(j->c, opt_string(o, "corpus"), model_tokenizer(j->from.m), &which, &k, e));
-    for (int i = 0; i < j->sweep.n_runs; i++) TRY(measure_cost(j, j->from.m, &k, i, &j->points[i].delta_ce, e));
-    j->measured_ce = true;
-done:
-    corpus_release(&k);
-    return rc;
 }
 
 static err_code check_costs(const parsed_options *o, err *e) {
@@ -322,11 +336,11 @@ static err_code compare(job *j, err *e) {
                                      .dead = r->dead,
                                      .delta_ce = NAN};
     }
-    if (opt_given(j->o, "model") && !opt_given(j->o, "target")) TRY(measure_costs(j, e));
+    for (int i = 0; i < n && j->measures_ce; i++) TRY(measure_cost(j, i, &j->points[i].delta_ce, e));
     sweep_sort(j->points, n);
     sweep_mark_front(j->points, n);
     TRY(sweep_write(out, j->sweep.names, j->sweep.n_axes, j->points, n, e));
-    TRY(sweep_draw(out, j->measured_ce, &drawn, e));
+    TRY(sweep_draw(out, j->measures_ce, &drawn, e));
     if (!drawn) ctx_log(j->c, LOG_NOTE, "gnuplot did not draw sweep.csv (is gnuplot-nox installed?)");
 done:
     return rc;
@@ -335,10 +349,10 @@ done:
 static void print_sweep(const job *j) {
     int width = 4, n = j->sweep.n_runs;
     for (int i = 0; i < n; i++) width = (int)strlen(j->points[i].name) > width ? (int)strlen(j->points[i].name) : width;
-    printf("%-*s %9s %9s %8s%s  front\n", width, "", "L0", "FVU", "dead", j->measured_ce ? "  delta CE" : "");
+    printf("%-*s %9s %9s %8s%s  front\n", width, "", "L0", "FVU", "dead", j->measures_ce ? "  delta CE" : "");
     for (const sweep_point *p = j->points; p < j->points + n; p++) {
         printf("%-*s %9.1f %9.4f %6.2f %%", width, p->name, p->l0, p->fvu, 100 * p->dead);
-        if (j->measured_ce) printf(" %9.4f", p->delta_ce);
+        if (j->measures_ce) printf(" %9.4f", p->delta_ce);
         printf("  %s\n", p->on_front ? "*" : "");
     }
     printf("\nfront  no other has as few latents a row and as little left unexplained\n");
@@ -394,6 +408,8 @@ static err_code run(ctx *c, const parsed_options *o, err *e) {
     TRY(read_runs(&j, e));
     if (is_sweep(&j)) TRY(check_costs(o, e));
     TRY(open_rows(c, o, j.how[0].batch, &j.from, e));
+    /* a transcoder does not stand for rows of one hook, so none can be replaced */
+    if (is_sweep(&j) && opt_given(o, "model") && !opt_given(o, "target")) TRY(prepare_costs(&j, e));
     TRY(train_runs(c, j.from.rows, j.how, j.sweep.n_runs, j.results, e));
     TRY(draw_curves(&j, e));
     if (is_sweep(&j)) TRY(compare(&j, e));

@@ -1,6 +1,6 @@
 # Four autoencoders from one reading: the table, the files, each the same as alone; again: nothing is left to do; another value: two
 # more. Straight from a model, with what each costs it. Kinds of autoencoders by their names. One sentence each: what cannot be
-# varied, a value the option does not take, an option given twice, no values, a model without a corpus.
+# varied, a value the option does not take, an option given twice, no values, a model without a corpus, another model, no corpus there.
 model=golden/models/llama/model.gguf
 i=0
 while [ $i -lt 40 ]; do
@@ -40,4 +40,6 @@ wrong --sweep " "
 wrong --sweep "k=4,40" --width 30
 wrong --sweep "variant=topk,topkk"
 wrong --sweep "k=4,8" --model $model
+wrong --sweep "k=4,8" --model golden/models/qwen3/model.gguf --corpus corpus.jsonl
+wrong --sweep "k=4,8" --model $model --corpus none.jsonl
 ls

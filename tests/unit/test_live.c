@@ -5,6 +5,7 @@
 
 #include "activations/capture.h"
 #include "activations/live.h"
+#include "activations/split.h"
 #include "core/file.h"
 #include "core/rng.h"
 #include "sae/train/train.h"
@@ -138,6 +139,36 @@ static void check_held_out(source *live, source *file) {
     }
     for (int64_t i = 0; i < n; i++) assert_true(same_row(a + i * D, b + i * D));
     free(a), free(b);
+}
+
+/* The documents that are left, run alone, give the held-out rows. */
+static void held_out_documents_are_those_of_the_source(void **state) {
+    (void)state;
+    job j;
+    err e;
+    begin(&j);
+    source *all = open_live(&j);
+    int64_t n = all->n_held_out, n_docs = j.k.n_docs;
+    float *a = malloc((size_t)(n * D) * sizeof *a), *b;
+    assert_ok(source_read_held_out(all, &j.c, 0, n, a, &e), &e);
+    source_close(all);
+    assert_ok(corpus_keep_held_out(&j.k, 1, j.o.held_out, &e), &e);
+    assert_true(j.k.n_docs > 0 && j.k.n_docs < n_docs / 2);
+    j.o.held_out = 0;
+    source *held = open_live(&j);
+    assert_int_equal(held->n_rows, n);
+    b = epoch_of(held, 0, NULL);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t k = 0;
+        while (k < n && !same_row(a + i * D, b + k * D)) k++;
+        assert_true(k < n);
+    }
+    source_close(held);
+    n_docs = j.k.n_docs;
+    assert_ok(corpus_keep_held_out(&j.k, 1, 0, &e), &e); /* none are: all stay */
+    assert_int_equal(j.k.n_docs, n_docs);
+    free(a), free(b);
+    end(&j);
 }
 
 static void rows_are_those_of_a_capture(void **state) {
@@ -373,6 +404,7 @@ static void refusals(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_those_of_a_capture),
+        cmocka_unit_test(held_out_documents_are_those_of_the_source),
         cmocka_unit_test(any_position_at_any_time),
         cmocka_unit_test(an_id_says_what_rows_depend_on),
         cmocka_unit_test(goes_on_to_the_same_bytes),

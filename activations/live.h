@@ -7,6 +7,8 @@
  * passes and nothing from the disk. A document that lies across two pools is run for both.
  * Rows longer than max_norm (store.h), here STORE_LONG times the median of rows sampled over the corpus, cannot be left out
  * without running the model first: each gives its place to the row before it, so about 1 row in 10,000 comes twice.
+ * A small pool shuffles less: SmolLM2-135M layer 16, 59,888 rows read twice, width 2048, k 32: FVU 0.3030 with all rows in the
+ * pool, 0.3046 with half of them, 0.3064 with a quarter (681 rows held out).
  * Memory: the pool, and a pass of batch_tokens. The model and the corpus are borrowed until source_close.
  * Errors: those of the model and of source.h.
  */

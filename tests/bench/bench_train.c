@@ -1,10 +1,12 @@
-/* Rows a second of a training step, part by part, on one thread and on all, beside the encoder's matrix product alone:
+/* Rows a second of a training step, part by part, on one thread and on all, beside what the machine can do at most:
  *
  *   bench_train [d_in [d_sae [k [batch [steps]]]]]      default 576 9216 32 4096 8
  *
- * Rows are sums of 32 of as many planted directions as there are latents, plus noise. "of GEMM" is the time of x W_enc^T alone
- * divided by the step's. "float" and "whole": how the largest scores are looked for (sae/top.h). The last lines have 5 % of the
- * latents dead. */
+ * Rows are sums of 32 of as many planted directions as there are latents, plus noise. "float" and "whole": how TopK's largest
+ * scores are looked for (sae/top.h); "dense": ReLU with half of the latents firing, all of it matrix products. "of bound" is the
+ * time that x W_enc^T alone takes at the machine's peak, of whole numbers for "whole" and else of float32, divided by the step's;
+ * "of GEMM" is the same with OpenBLAS's time of that product. The last lines have 5 % of the latents dead. */
+#include "support/peak.h"
 #include "support/test.h"
 
 #include "core/mem.h"
@@ -67,19 +69,44 @@ static double gemm_seconds(const ctx *c, const shape *s, const float *x, const f
     return median(seconds, 9);
 }
 
-static void print_step(const shape *s, const char *what, double gemm, double total, const double *parts) {
-    printf("%-30s %8.1f ms %9.0f rows/s  %4.2f of GEMM  ", what, 1e3 * total, (double)s->batch / total, gemm / total);
+/* What is timed. */
+typedef struct step_kind {
+    const char *name;
+    const sae_training *training;
+    preselect how;
+    bool has_dead;
+} step_kind;
+
+static const step_kind kinds[] = {
+    {"dense", &sae_training_standard, PRESELECT_OFF, false},     {"float", &sae_training_topk, PRESELECT_OFF, false},
+    {"whole", &sae_training_topk, PRESELECT_ON, false},          {"float, 5 % dead", &sae_training_topk, PRESELECT_OFF, true},
+    {"whole, 5 % dead", &sae_training_topk, PRESELECT_ON, true},
+};
+enum { N_KINDS = sizeof kinds / sizeof *kinds };
+
+/* Seconds of the encoder's product alone. */
+typedef struct yardstick {
+    double bound_float, bound_whole; /* at the machine's peaks */
+    double gemm;                     /* as OpenBLAS does it */
+} yardstick;
+
+static void print_step(const shape *s, const step_kind *k, int threads, const yardstick *y, double total,
+                       const double *parts) {
+    double bound = k->how == PRESELECT_ON ? y->bound_whole : y->bound_float;
+    printf("%d threads, %-16s %9.1f ms %8.0f rows/s  %4.1f %% of bound  %4.2f of GEMM ", threads, k->name, 1e3 * total,
+           (double)s->batch / total, 100 * bound / total, y->gemm / total);
     for (int p = 0; p < N_STEP_PARTS; p++) printf(" %s %4.1f%%", step_part_names[p], 100 * parts[p] / total);
     printf("\n");
 }
 
-/* Median times of steps; n_dead latents are told to be dead. */
-static void run_steps(const ctx *c, const shape *s, const float *directions, const float *rows, double gemm, int64_t n_dead,
-                      preselect how) {
+/* Median times of steps. */
+static void run_steps(const ctx *c, const shape *s, const step_kind *how, const float *directions, const float *rows,
+                      const yardstick *y) {
     learner l;
     err e = {0};
-    step_rules rules = step_defaults(&sae_training_topk);
-    sae_config cfg = step_config(&sae_training_topk, s->d_in, s->d_in, s->d_sae, s->k);
+    step_rules rules = step_defaults(how->training);
+    sae_config cfg = step_config(how->training, s->d_in, s->d_in, s->d_sae, s->k);
+    int64_t n_dead = how->has_dead ? s->d_sae / 20 : 0;
     double *total = calloc((size_t)s->steps, sizeof *total), *parts[N_STEP_PARTS], medians[N_STEP_PARTS];
     size_t row_bytes = (size_t)s->batch * (size_t)s->d_in * sizeof(float);
     float *x = malloc(row_bytes);
@@ -88,7 +115,7 @@ static void run_steps(const ctx *c, const shape *s, const float *directions, con
     for (int64_t i = 0; i < n_dead; i++) dead[i] = (uint32_t)(i * (s->d_sae / n_dead));
     top_counts looked = {0};
     rules.k_aux = s->d_in / 2;
-    rules.own.preselect = how;
+    rules.own.preselect = how->how;
     must(learner_init(&l, &cfg, &rules, &e), &e);
     memcpy(l.s->W_enc, directions, (size_t)(s->d_sae * s->d_in) * sizeof(float));
     memcpy(l.s->W_dec, directions, (size_t)(s->d_sae * s->d_in) * sizeof(float));
@@ -103,12 +130,10 @@ static void run_steps(const ctx *c, const shape *s, const float *directions, con
         for (int p = 0; p < N_STEP_PARTS; p++) parts[p][t] = report.seconds[p];
     }
     for (int p = 0; p < N_STEP_PARTS; p++) medians[p] = median(parts[p], s->steps);
-    char what[64];
-    snprintf(what, sizeof what, "%d threads, %s, %lld dead", c->threads, how == PRESELECT_ON ? "whole" : "float",
-             (long long)n_dead);
-    print_step(s, what, gemm, median(total, s->steps), medians);
-    printf("%36.1f exact scores a row, %.4f %% of the rows with too many candidates\n",
-           (double)looked.rescored / (double)looked.rows, 100 * (double)looked.fallbacks / (double)looked.rows);
+    print_step(s, how, c->threads, y, median(total, s->steps), medians);
+    if (looked.rows)
+        printf("%33s%.1f exact scores a row, %.4f %% of the rows with too many candidates\n", "",
+               (double)looked.rescored / (double)looked.rows, 100 * (double)looked.fallbacks / (double)looked.rows);
     for (int p = 0; p < N_STEP_PARTS; p++) free(parts[p]);
     free(total);
     free(x);
@@ -132,12 +157,12 @@ int main(int argc, char **argv) {
     for (int threads = 1; threads <= omp_get_num_procs();
          threads = threads < omp_get_num_procs() ? omp_get_num_procs() : threads + 1) {
         ctx c = test_ctx(threads);
-        double gemm = gemm_seconds(&c, &s, rows, directions);
-        printf("%-30s %8.1f ms %9.0f rows/s  %.0f GFLOP/s\n", "encoder GEMM alone", 1e3 * gemm, (double)s.batch / gemm,
-               2e-9 * (double)s.batch * (double)s.d_sae * (double)s.d_in / gemm);
-        run_steps(&c, &s, directions, rows, gemm, 0, PRESELECT_OFF);
-        run_steps(&c, &s, directions, rows, gemm, 0, PRESELECT_ON);
-        run_steps(&c, &s, directions, rows, gemm, s.d_sae / 20, PRESELECT_ON);
+        double floats = peak_f32(&c), wholes = peak_whole(&c),
+               work = 2.0 * (double)s.batch * (double)s.d_sae * (double)s.d_in;
+        yardstick y = {work / floats, work / wholes, gemm_seconds(&c, &s, rows, directions)};
+        printf("%d threads, peaks: %.1f GFLOP/s in float32, %.1f in whole numbers; OpenBLAS's x W_enc^T %.1f, %.0f rows/s\n",
+               threads, 1e-9 * floats, 1e-9 * wholes, 1e-9 * work / y.gemm, (double)s.batch / y.gemm);
+        for (int k = 0; k < N_KINDS; k++) run_steps(&c, &s, &kinds[k], directions, rows, &y);
     }
     free(directions);
     free(rows);

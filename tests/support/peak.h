@@ -8,6 +8,9 @@
  * at c->cpu's vector width. Takes a few hundredths of a second. */
 double peak_f32(const ctx *c);
 
+/* The same of whole numbers that are multiplied and summed in 32 bits: of 8 bits at CPU_VNNI, of 16 below. */
+double peak_whole(const ctx *c);
+
 /* Bytes per second that c->threads threads read together from memory far larger than the caches; 0 when out of memory. */
 double peak_read(const ctx *c);
 

@@ -16,7 +16,7 @@
 enum { DECODE_ROWS = 64 }; /* a block */
 
 /* r [rows, d_out] += f W_dec for rows first .. first + rows - 1 of f, at most DECODE_ROWS. */
-void decode_add_block(const sparse_kernels *k, const sae *s, const sparse_acts *f, int64_t first, int64_t rows, float *r);
+void decode_add_block(const ctx *c, const sae *s, const sparse_acts *f, int64_t first, int64_t rows, float *r);
 
 /* All rows of f; squares gets sum ||r||^2 afterwards. ERR_NOMEM. */
 err_code decode_add(const ctx *c, const sae *s, const sparse_acts *f, float *r /* [f->n_rows, d_out] */, double *squares,

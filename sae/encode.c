@@ -40,6 +40,7 @@ typedef struct piece {
 } piece;
 
 typedef struct encoder {
+    const ctx *c;
     const sae *s;
     const sparse_kernels *k;
     const float *x;
@@ -138,7 +139,7 @@ static void init_tiles(encoder *n) {
 static err_code encoder_init(encoder *n, const ctx *c, const sae *s, const float *x, int64_t n_rows, bool centred,
                              preselect how, err *e) {
     err_code rc;
-    *n = (encoder){.s = s, .k = sparse_kernels_for(c->cpu), .x = x, .n = n_rows};
+    *n = (encoder){.c = c, .s = s, .k = sparse_kernels_for(c->cpu), .x = x, .n = n_rows};
     n->subtract = !centred && s->cfg.apply_b_dec_to_input;
     n->normalize = !centred && s->cfg.norm;
     if (uses_top(n))
@@ -179,7 +180,7 @@ static void scan_tiles(const encoder *n, workspace *w, const float *x, int64_t r
         w->picks[r] = (row_picks){w->values + r * n->capacity, w->indices + r * n->capacity, 0, -INFINITY};
     for (int64_t i = 0; i < s->cfg.d_sae; i += SAE_TILE_LATENTS) {
         int64_t latents = min64(SAE_TILE_LATENTS, s->cfg.d_sae - i);
-        blas_gemm_nt_serial(rows, latents, d, x, d, s->W_enc + i * d, d, 0, w->scores, SAE_TILE_LATENTS);
+        blas_gemm_nt_serial(n->c, rows, latents, d, x, d, s->W_enc + i * d, d, 0, w->scores, SAE_TILE_LATENTS);
         for (int64_t r = 0; r < rows; r++)
             s->cfg.variant->scan(n->k, s, w->scores + r * SAE_TILE_LATENTS, i, latents, &w->picks[r]);
     }

@@ -84,7 +84,7 @@ err_code top_init(top *t, const ctx *c, const sae *s, top_method method, const f
     const preselect_kernels *p = preselect_kernels_for(c->cpu);
     float *scale = NULL;
     err_code rc;
-    *t = (top){.s = s, .k = sparse_kernels_for(c->cpu), .p = p, .latents = {.n = s->cfg.d_sae, .d = s->cfg.d_in}};
+    *t = (top){.c = c, .s = s, .k = sparse_kernels_for(c->cpu), .p = p, .latents = {.n = s->cfg.d_sae, .d = s->cfg.d_in}};
     t->method = s->cfg.d_in <= p->max_d ? method : TOP_FLOAT;
     t->is_exact = t->method == TOP_FLOAT && n <= EXACT_ROWS;
     t->block_rows = t->method == TOP_WHOLE ? WHOLE_ROWS : FLOAT_ROWS;
@@ -315,7 +315,7 @@ static void scan_floats(const top *t, top_space *w, const float *x, int64_t rows
     if (t->is_exact)
         score_all(t, w, x, rows, first, n);
     else
-        blas_gemm_nt_serial(rows, n, d, x, d, s->W_enc + first * d, d, 0, w->scores, TILE);
+        blas_gemm_nt_serial(t->c, rows, n, d, x, d, s->W_enc + first * d, d, 0, w->scores, TILE);
     for (int64_t r = 0; r < rows; r++) {
         preselect_picks *p = &w->picks[r];
         float most = 1.001f * (w->rows[r].error * t->most_wrong[0] + t->most_wrong[1]);

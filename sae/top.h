@@ -15,6 +15,7 @@
 typedef enum top_method { TOP_FLOAT, TOP_WHOLE } top_method;
 
 typedef struct top {
+    const ctx *c;
     const sae *s;
     top_method method;
     bool is_exact; /* TOP_FLOAT of few rows: the cheap scores are the exact ones, and norms are 0 */

@@ -225,10 +225,11 @@ static void fold_decoder_norms(sae *s) {
 
 /* rows [n, d] <- rows m^T */
 static err_code multiply_rows(float *rows, int64_t n, int64_t d, const float *m, err *e) {
+    const ctx here = CTX_DEFAULTS;
     float *product;
     err_code rc = mem_new(&product, (size_t)n, (size_t)d * sizeof *product, "whitening", e);
     if (rc) return rc;
-    blas_gemm_nt_serial(n, d, d, rows, d, m, d, 0, product, d);
+    blas_gemm_nt_serial(&here, n, d, d, rows, d, m, d, 0, product, d);
     memcpy(rows, product, (size_t)n * (size_t)d * sizeof *rows);
     free(product);
     return ERR_OK;

@@ -156,7 +156,7 @@ static void residual_block(const learner *l, int64_t block) {
     if (l->rules.own.n_prefixes)
         prefix_block(l, first, rows, squares + 1);
     else
-        decode_add_block(b->k, b->s, &b->f.by_row, first, rows, u);
+        decode_add_block(b->c, b->s, &b->f.by_row, first, rows, u);
     for (int64_t r = 0; r < rows; r++) {
         const float *yr = b->y + (first + r) * d;
         squares[0] += (double)b->k->dot(yr, yr, d);
@@ -301,13 +301,13 @@ static void dense_term(const train_batch *b, const loss_term *t, int64_t first, 
     for (int64_t r = 0; r < b->n; r += CHUNK_ROWS) {
         int64_t m = min64(CHUNK_ROWS, b->n - r);
         const float *x = b->x + r * d_in, *e = t->e + r * d_out;
-        blas_gemm_nt_serial(n, m, d_out, b->s->W_dec + first * d_out, d_out, e, d_out, 0, s->p, CHUNK_ROWS);
+        blas_gemm_nt_serial(b->c, n, m, d_out, b->s->W_dec + first * d_out, d_out, e, d_out, 0, s->p, CHUNK_ROWS);
         for (int64_t i = 0; i < n; i++) {
             latent_weights w = weights_of(t, first + i);
             sum[i] += mask_products(&rows[i], &w, r, m, s->p + i * CHUNK_ROWS, s->f + i * CHUNK_ROWS);
         }
-        blas_gemm_nn_serial(n, d_in, m, s->p, CHUNK_ROWS, x, d_in, 1, s->enc, d_in);
-        if (!t->keeps_decoder) blas_gemm_nn_serial(n, d_out, m, s->f, CHUNK_ROWS, e, d_out, 1, s->dec, d_out);
+        blas_gemm_nn_serial(b->c, n, d_in, m, s->p, CHUNK_ROWS, x, d_in, 1, s->enc, d_in);
+        if (!t->keeps_decoder) blas_gemm_nn_serial(b->c, n, d_out, m, s->f, CHUNK_ROWS, e, d_out, 1, s->dec, d_out);
     }
     for (int64_t i = 0; i < n; i++) sums[i] = (float)sum[i];
 }

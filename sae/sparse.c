@@ -4,9 +4,10 @@
 #include <stdlib.h>
 
 err_code sparse_reserve(sparse_acts *s, int64_t n_rows, int64_t nnz, err *e) {
+    size_t entries = nnz ? (size_t)nnz : 1;
     err_code rc = mem_grow(&s->indptr, &s->cap_rows, (size_t)n_rows + 1, sizeof *s->indptr, "row offsets of latents", e);
-    if (!rc) rc = mem_grow(&s->indices, &s->cap_nnz, (size_t)nnz, sizeof *s->indices, "indices of latents", e);
-    if (!rc) rc = mem_grow(&s->values, &s->cap_values, (size_t)nnz, sizeof *s->values, "values of latents", e);
+    if (!rc) rc = mem_grow(&s->indices, &s->cap_nnz, entries, sizeof *s->indices, "indices of latents", e);
+    if (!rc) rc = mem_grow(&s->values, &s->cap_values, entries, sizeof *s->values, "values of latents", e);
     if (!rc && s->n_rows == 0) s->indptr[0] = 0;
     return rc;
 }

@@ -13,10 +13,11 @@ typedef struct sparse_acts {
     int64_t n_rows;
     int64_t *indptr;   /* [n_rows + 1] */
     uint32_t *indices; /* [nnz] */
-    float *values;     /* [nnz], never 0 */
+    float *values;     /* [nnz], none 0 */
     size_t cap_rows, cap_nnz, cap_values;
 } sparse_acts;
 
+/* Neither array is NULL afterwards, not even where no latent fires. */
 err_code sparse_reserve(sparse_acts *s, int64_t n_rows, int64_t nnz, err *e);
 void sparse_reset(sparse_acts *s);
 void sparse_release(sparse_acts *s);

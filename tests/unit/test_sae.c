@@ -204,6 +204,24 @@ done:
     return rc;
 }
 
+/* Of rows on which no latent fires, b_dec is left. */
+static void nothing_fires(void **state) {
+    (void)state;
+    sae *s = random_sae(&(sae_config){.variant = &sae_standard}, 5);
+    ctx c = test_ctx(2);
+    err e = {0};
+    sparse_acts f = {0};
+    const float x[3 * D] = {1, 2, 3};
+    float back[3 * D];
+    for (int64_t i = 0; i < N; i++) s->b_enc[i] = -1e9f;
+    assert_ok(sae_encode(&c, s, x, 3, &f, &e), &e);
+    assert_int_equal(f.indptr[3], 0);
+    assert_ok(sae_reconstruct(&c, s, &f, x, back, &e), &e);
+    for (int r = 0; r < 3; r++) assert_memory_equal(back + r * D, s->b_dec, sizeof(float) * D);
+    sparse_release(&f);
+    sae_free(s);
+}
+
 static void survives_failing_allocations(void **state) {
     (void)state;
     oom_sweep(encode_and_decode, NULL, 100);
@@ -214,7 +232,7 @@ int main(void) {
         cmocka_unit_test(refuses_impossible_configurations), cmocka_unit_test(fits),
         cmocka_unit_test(saved_is_loaded_bit_for_bit),       cmocka_unit_test(what_a_format_cannot_hold_is_not_written),
         cmocka_unit_test(python_opens_what_we_save),         cmocka_unit_test(registry_knows_its_rows),
-        cmocka_unit_test(survives_failing_allocations),
+        cmocka_unit_test(survives_failing_allocations),      cmocka_unit_test(nothing_fires),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -168,6 +168,7 @@ err_code inspect_model(const char *path, json_t *doc, err *e) {
     if (rc) return rc;
     json_object_set_new(doc, "kind", json_string("model"));
     json_object_set_new(doc, "format", json_string(weights_format(w)));
+    if (weights_file_count(w) > 1) json_object_set_new(doc, "files", json_integer((json_int_t)weights_file_count(w)));
     json_object_set_new(doc, "bytes", json_integer((json_int_t)weights_file_size(w)));
     add_description(w, doc);
     json_t *tensors = json_array();

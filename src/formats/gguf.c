@@ -5,7 +5,8 @@
  *   n_tensors x  string name, u32 n_dims, u64 dims[n_dims] fastest first, u32 type, u64 offset from the start of the data
  *   padding to `general.alignment` (32 unless given), then the data: each tensor padded to the alignment, in this order
  *
- * A model may be split into files <name>-00001-of-0000N.gguf: the first has the keys, each has its own tensors.
+ * A model may be split into files <name>-00001-of-0000N.gguf: the first has the keys, each has its own tensors. Each says
+ * split.no (from 0), split.count and split.tensors.count (of all parts); any of them may be opened.
  * Format: docs/gguf.md of the ggml project. */
 #include "formats/gguf.h"
 #include "core/strbuf.h"
@@ -28,8 +29,8 @@ typedef struct parser {
     const uint8_t *data;
     size_t size, at;
     int64_t n_tensors, n_keys;
-    int64_t alignment, split_no, split_count; /* from the keys */
-    bool is_first;                            /* of a split model, or the only file: its keys count */
+    int64_t alignment, split_no, split_count, split_tensors; /* from the keys; split_tensors is -1 where none says it */
+    bool keys_count;                                         /* those of the other parts of a split model do not */
 } parser;
 
 /* ---- bytes ---- */
@@ -83,7 +84,7 @@ static err_code read_version(parser *p, err *e) {
     if (version < VERSION_MIN || version > VERSION_MAX)
         return err_set(e, ERR_UNSUPPORTED, "GGUF version %u: expected 2 or 3%s", version,
                        version == 1 ? " (convert the model again with a current converter)" : "");
-    if (p->is_first) snprintf(p->w->format, sizeof p->w->format, "GGUF v%u", version);
+    if (p->keys_count) snprintf(p->w->format, sizeof p->w->format, "GGUF v%u", version);
     return ERR_OK;
 }
 
@@ -206,7 +207,10 @@ static err_code note_key(parser *p, const char *key, size_t len, const meta_valu
     const struct {
         const char *name;
         int64_t *value;
-    } known[] = {{"general.alignment", &p->alignment}, {"split.no", &p->split_no}, {"split.count", &p->split_count}};
+    } known[] = {{"general.alignment", &p->alignment},
+                 {"split.no", &p->split_no},
+                 {"split.count", &p->split_count},
+                 {"split.tensors.count", &p->split_tensors}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (!is_key(key, len, known[i].name)) continue;
         if (v->kind != META_INT) return err_set(e, ERR_FORMAT, "key %s: expected a whole number", known[i].name);
@@ -231,7 +235,7 @@ static err_code read_key(parser *p, err *e) {
     rc = read_value(p, &v, e);
     if (rc) return err_prefix(e, rc, "key %.*s", (int)(len < 100 ? len : 100), key);
     rc = note_key(p, key, len, &v, e);
-    return !rc && p->is_first ? weights_add_meta(p->w, &v, key, len, e) : rc;
+    return !rc && p->keys_count ? weights_add_meta(p->w, &v, key, len, e) : rc;
 }
 
 /* ---- tensors ---- */
@@ -309,6 +313,7 @@ static err_code parse(parser *p, err *e) {
     err_code rc;
     p->alignment = ALIGNMENT;
     p->split_count = 1;
+    p->split_tensors = -1;
     TRY(read_header(p, e));
     for (int64_t i = 0; i < p->n_keys; i++) TRY(read_key(p, e));
     if (p->alignment < 1 || p->alignment > UINT32_MAX || p->alignment & (p->alignment - 1))
@@ -334,43 +339,56 @@ static err_code part_path(const char *path, int64_t i, int64_t n, strbuf *out, e
     return rc;
 }
 
-static err_code read_part(weights *w, const char *path, int64_t i, int64_t n, err *e) {
-    parser p = {.w = w};
+static err_code read_part(weights *w, const char *path, int64_t i, const parser *opened, err *e) {
+    parser p = {.w = w, .keys_count = i == 0};
+    long long n = opened->split_count;
+    if (!file_exists(path))
+        return err_set(e, ERR_IO, "one of %lld parts: expected part %lld beside it, %s, found no such file", n,
+                       (long long)i + 1, path_base(path));
     err_code rc = weights_map(w, path, &p.data, &p.size, e);
     if (rc) return rc;
     rc = parse(&p, e);
     if (!rc && (p.split_no != i || p.split_count != n))
-        rc = err_set(e, ERR_FORMAT, "expected part %lld of %lld, found part %lld of %lld", (long long)i + 1, (long long)n,
+        rc = err_set(e, ERR_FORMAT, "expected part %lld of %lld, found part %lld of %lld", (long long)i + 1, n,
                      (long long)p.split_no + 1, (long long)p.split_count);
+    if (!rc && p.split_tensors != opened->split_tensors)
+        rc = err_set(e, ERR_FORMAT, "split.tensors.count: expected %lld, as another part says, found %lld",
+                     (long long)opened->split_tensors, (long long)p.split_tensors);
     return rc ? err_prefix(e, rc, "%s", path_base(path)) : ERR_OK;
 }
 
-static err_code read_other_parts(weights *w, const parser *first, err *e) {
+/* The part that was opened has to be where its keys say, and so have all others. */
+static err_code read_parts(weights *w, const parser *opened, err *e) {
     strbuf path = STRBUF_INIT;
     err_code rc = ERR_OK;
-    int64_t n = first->split_count;
-    if (n > WEIGHTS_PARTS_MAX)
+    int64_t n = opened->split_count, no = opened->split_no;
+    if (n < 0 || n > WEIGHTS_PARTS_MAX)
         return err_set(e, ERR_UNSUPPORTED, "split.count: expected at most %d, found %lld", WEIGHTS_PARTS_MAX, (long long)n);
-    if (first->split_no != 0) {
-        TRY(part_path(w->path, 0, n, &path, e));
-        rc = err_set(e, ERR_FORMAT, "this is part %lld of %lld of a model: open the first, %s",
-                     (long long)first->split_no + 1, (long long)n, path_base(path.data));
-        goto done;
-    }
-    for (int64_t i = 1; i < n; i++) {
+    if (no < 0 || no >= n)
+        return err_set(e, ERR_FORMAT, "split.no: expected 0 .. %lld, found %lld", (long long)n - 1, (long long)no);
+    TRY(part_path(w->path, no, n, &path, e));
+    if (strcmp(path.data, w->path) != 0)
+        TRY(err_set(e, ERR_FORMAT, "split.no: part %lld of %lld: expected the name %s", (long long)no + 1, (long long)n,
+                    path_base(path.data)));
+    weights_clear(w);
+    for (int64_t i = 0; i < n; i++) {
         strbuf_reset(&path);
         TRY(part_path(w->path, i, n, &path, e));
-        TRY(read_part(w, path.data, i, n, e));
+        TRY(read_part(w, path.data, i, opened, e));
     }
+    if (opened->split_tensors >= 0 && (uint64_t)opened->split_tensors != w->n_tensors)
+        rc = err_set(e, ERR_FORMAT, "split.tensors.count: expected the %lld parts to have %lld tensors, found %zu",
+                     (long long)n, (long long)opened->split_tensors, w->n_tensors);
 done:
     strbuf_release(&path);
     return rc;
 }
 
+/* Merged files keep a split.count of 0. */
 err_code gguf_read(weights *w, const uint8_t *data, size_t size, err *e) {
-    parser p = {.w = w, .data = data, .size = size, .is_first = true};
+    parser p = {.w = w, .data = data, .size = size, .keys_count = true};
     err_code rc = parse(&p, e);
-    return !rc && p.split_count > 1 ? read_other_parts(w, &p, e) : rc;
+    return rc || p.split_count == 0 || p.split_count == 1 ? rc : read_parts(w, &p, e);
 }
 
 /* ---- writing ---- */

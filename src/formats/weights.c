@@ -18,8 +18,7 @@ err_code weights_new(const char *path, weights **out, err *e) {
     return err_nomem(e, "path", strlen(path));
 }
 
-void weights_close(weights *w) {
-    if (!w) return;
+void weights_clear(weights *w) {
     for (size_t i = 0; i < w->n_maps; i++) file_map_close(&w->maps[i]);
     arena_release(&w->memory);
     free(w->maps);
@@ -27,6 +26,12 @@ void weights_close(weights *w) {
     free(w->meta);
     free(w->tensors_by_name);
     free(w->meta_by_key);
+    *w = (weights){.path = w->path};
+}
+
+void weights_close(weights *w) {
+    if (!w) return;
+    weights_clear(w);
     free(w->path);
     free(w);
 }
@@ -179,6 +184,7 @@ static const void *find(const named *list, size_t n, const char *name) {
 const char *weights_path(const weights *w) { return w->path; }
 const char *weights_format(const weights *w) { return w->format; }
 size_t weights_file_size(const weights *w) { return w->file_size; }
+int64_t weights_file_count(const weights *w) { return (int64_t)w->n_maps; }
 
 err_code weights_sha256(const weights *w, char out[SHA256_HEX], err *e) {
     enum { DIGITS = SHA256_HEX - 1 };

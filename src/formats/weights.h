@@ -57,13 +57,14 @@ typedef struct meta_value {
 
 typedef struct weights weights;
 
-/* Opens any supported file or folder: formats.c sniffs the content, then the extension. */
+/* Opens any supported file or folder: formats.c sniffs the content, then the extension. A part of a split GGUF file opens all. */
 err_code weights_open(const char *path, weights **out, err *e);
 void weights_close(weights *w); /* accepts NULL */
 
 const char *weights_path(const weights *w);
 const char *weights_format(const weights *w); /* "GGUF v3", "safetensors" */
-size_t weights_file_size(const weights *w);
+size_t weights_file_size(const weights *w);   /* of all its files */
+int64_t weights_file_count(const weights *w); /* of tensors: parts of a GGUF file, shards of a folder */
 
 /* SHA-256 of the file as 64 hex digits. Of a folder or a split file: of its parts' digests, one behind the other, that of
  * config.json first where there is one. */

@@ -41,6 +41,9 @@ struct weights {
     named *tensors_by_name, *meta_by_key; /* sorted; NULL until weights_index */
 };
 
+/* Forgets all that was read and closes the files. */
+void weights_clear(weights *w);
+
 /* Maps one more file for as long as the weights live. */
 err_code weights_map(weights *w, const char *path, const uint8_t **data, size_t *size, err *e);
 

@@ -1,7 +1,10 @@
 /* GGUF: files built here byte by byte, and then broken in every way; and files other programs wrote. */
+#define _GNU_SOURCE /* memmem */
+#include "cli/inspect.h"
 #include "core/file.h"
 #include "core/strbuf.h"
 #include "formats/weights_internal.h"
+#include "model/export.h"
 #include "support/oom.h"
 #include "support/test.h"
 
@@ -298,6 +301,7 @@ static void refuses_keys_that_lie(void **state) {
     refuses_key("general.alignment", F32, "\0\0\0\0", 4, ERR_FORMAT, "general.alignment: expected a whole number");
     refuses_key("split.count", U16, "\2\0", 2, ERR_FORMAT, "expected a name that ends in -00001-of-00002.gguf");
     refuses_key("split.count", U16, "\xff\xff", 2, ERR_UNSUPPORTED, "split.count: expected at most 1000");
+    refuses_key("split.count", I16, "\xff\xff", 2, ERR_UNSUPPORTED, "split.count: expected at most 1000, found -1");
 }
 
 static void refuses_names_that_come_twice(void **state) {
@@ -408,16 +412,18 @@ static void survives_every_failing_allocation(void **state) {
 
 /* ---- split files ---- */
 
-static void write_part(const char *dir, const char *name, uint16_t no, uint16_t count) {
+/* A part with one tensor, t<no>, unless another name is given. */
+static void write_part(const char *dir, const char *name, int16_t no, uint16_t count, int32_t n_tensors, const char *tensor) {
     err e = {0};
     strbuf s = STRBUF_INIT;
-    char tensor[16], *path;
-    put_header(&s, 3, 1, 3);
-    put_key(&s, "split.no", U16, &no, sizeof no);
+    char own[16], *path;
+    put_header(&s, 3, 1, 4);
+    put_key(&s, "split.no", I16, &no, sizeof no);
     put_key(&s, "split.count", U16, &count, sizeof count);
-    put_key_u32(&s, "same.key", no);
-    snprintf(tensor, sizeof tensor, "t%d", no);
-    put_tensor(&s, tensor, 1, 1, 24, 0);
+    put_key(&s, "split.tensors.count", I32, &n_tensors, sizeof n_tensors);
+    put_key_u32(&s, "same.key", (uint32_t)no);
+    snprintf(own, sizeof own, "t%d", no);
+    put_tensor(&s, tensor ? tensor : own, 1, 1, 24, 0);
     pad(&s, 32);
     strbuf_add_char(&s, (char)(10 + no));
     assert_ok(path_join(dir, name, &path, &e), &e);
@@ -437,29 +443,135 @@ static void expect_open(const char *dir, const char *name, const char *sentence)
     free(path);
 }
 
-static void joins_the_parts_of_a_split_model(void **state) {
+static void refuses_parts_that_do_not_fit(void **state) {
     (void)state;
-    err e = {0};
-    weights *w;
-    int64_t n;
-    char *dir = test_make_dir(), *path;
-    write_part(dir, "m-00001-of-00003.gguf", 0, 3);
-    expect_open(dir, "m-00001-of-00003.gguf", "m-00002-of-00003.gguf: cannot open");
-    write_part(dir, "m-00002-of-00003.gguf", 1, 3);
-    write_part(dir, "m-00003-of-00003.gguf", 1, 3);
-    expect_open(dir, "m-00001-of-00003.gguf", "m-00003-of-00003.gguf: expected part 3 of 3, found part 2 of 3");
-    write_part(dir, "m-00003-of-00003.gguf", 2, 3);
-    expect_open(dir, "m-00002-of-00003.gguf", "this is part 2 of 3 of a model: open the first, m-00001-of-00003.gguf");
-    assert_ok(path_join(dir, "m-00001-of-00003.gguf", &path, &e), &e);
-    assert_ok(weights_open(path, &w, &e), &e);
-    assert_int_equal(weights_tensor_count(w), 3);
-    assert_int_equal(*(const char *)weights_find(w, "t0")->data, 10);
-    assert_int_equal(*(const char *)weights_find(w, "t2")->data, 12);
-    assert_ok(weights_meta_int(w, "same.key", &n, &e), &e);
-    assert_int_equal(n, 0); /* the first part's keys */
-    weights_close(w);
-    free(path);
+    static const char one[] = "m-00001-of-00003.gguf", two[] = "m-00002-of-00003.gguf", three[] = "m-00003-of-00003.gguf";
+    char *dir = test_make_dir();
+    write_part(dir, one, 0, 3, 3, NULL);
+    write_part(dir, three, 2, 3, 3, NULL);
+    expect_open(dir, one,
+                "m-00001-of-00003.gguf: one of 3 parts: expected part 2 beside it, m-00002-of-00003.gguf, found no");
+    expect_open(dir, three,
+                "m-00003-of-00003.gguf: one of 3 parts: expected part 2 beside it, m-00002-of-00003.gguf, found no");
+    write_part(dir, two, 2, 3, 3, NULL);
+    expect_open(dir, one, "m-00002-of-00003.gguf: expected part 2 of 3, found part 3 of 3");
+    expect_open(dir, two, "split.no: part 3 of 3: expected the name m-00003-of-00003.gguf");
+    write_part(dir, two, 1, 4, 3, NULL);
+    expect_open(dir, one, "m-00002-of-00003.gguf: expected part 2 of 3, found part 2 of 4");
+    expect_open(dir, two, "one of 4 parts: expected a name that ends in -00001-of-00004.gguf");
+    write_part(dir, two, 3, 3, 3, NULL);
+    expect_open(dir, two, "split.no: expected 0 .. 2, found 3");
+    write_part(dir, two, -1, 3, 3, NULL);
+    expect_open(dir, two, "split.no: expected 0 .. 2, found -1");
+    write_part(dir, two, 1, 3, 4, NULL);
+    expect_open(dir, one, "m-00002-of-00003.gguf: split.tensors.count: expected 3, as another part says, found 4");
+    write_part(dir, two, 1, 3, 3, "t0");
+    expect_open(dir, one, "tensor 't0' appears twice");
+    write_part(dir, one, 0, 3, 4, NULL);
+    write_part(dir, two, 1, 3, 4, NULL);
+    write_part(dir, three, 2, 3, 4, NULL);
+    expect_open(dir, two, "split.tensors.count: expected the 3 parts to have 4 tensors, found 3");
     test_remove_dir(dir);
+}
+
+enum { PARTS = 3 };
+
+static char *part_of(const char *dir, int i) {
+    char name[32], *path;
+    err e = {0};
+    snprintf(name, sizeof name, "m-%05d-of-%05d.gguf", i + 1, PARTS);
+    assert_ok(path_join(dir, name, &path, &e), &e);
+    return path;
+}
+
+/* Takes a model file apart as gguf-split does: the first part has the keys. */
+static void split_model(const char *model, const char *dir) {
+    weights *w;
+    char *bytes;
+    size_t size;
+    err e = {0};
+    assert_ok(weights_open(model, &w, &e), &e);
+    assert_ok(file_read(model, 1 << 24, &bytes, &size, &e), &e);
+    const int32_t n = (int32_t)weights_tensor_count(w);
+    const char *tensors = memmem(bytes, size, weights_tensor_at(w, 0)->name, strlen(weights_tensor_at(w, 0)->name));
+    for (int i = 0; i < PARTS; i++) {
+        strbuf s = STRBUF_INIT;
+        uint16_t no = (uint16_t)i, count = PARTS;
+        int first = i * n / PARTS, end = (i + 1) * n / PARTS;
+        uint64_t offset = 0;
+        put_header(&s, 3, (uint64_t)(end - first), 3 + (i ? 0 : (uint64_t)weights_meta_count(w)));
+        if (!i) strbuf_add(&s, bytes + 24, (size_t)(tensors - 8 - (bytes + 24)));
+        put_key(&s, "split.no", U16, &no, sizeof no);
+        put_key(&s, "split.count", U16, &count, sizeof count);
+        put_key(&s, "split.tensors.count", I32, &n, sizeof n);
+        for (int k = first; k < end; k++) {
+            const tensor_view *t = weights_tensor_at(w, k);
+            put_text(&s, t->name);
+            put_u32(&s, (uint32_t)t->n_dims);
+            for (int d = t->n_dims; d-- > 0;) put_u64(&s, (uint64_t)t->shape[d]);
+            put_u32(&s, t->type->ggml_id);
+            put_u64(&s, offset);
+            offset += (t->size + 31) / 32 * 32;
+        }
+        for (int k = first; k < end; k++) {
+            pad(&s, 32);
+            strbuf_add(&s, weights_tensor_at(w, k)->data, weights_tensor_at(w, k)->size);
+        }
+        char *path = part_of(dir, i);
+        assert_ok(file_write(path, s.data, s.len, &e), &e);
+        free(path), strbuf_release(&s);
+    }
+    free(bytes), weights_close(w);
+}
+
+static strbuf converted(const char *dir, const weights *from) {
+    const ctx c = test_ctx(1);
+    const export_opts o = {.format = EXPORT_GGUF};
+    export_result result;
+    char *path, *bytes;
+    size_t size;
+    strbuf s = STRBUF_INIT;
+    err e = {0};
+    assert_ok(path_join(dir, "converted.gguf", &path, &e), &e);
+    assert_ok(model_export(&c, from, &o, path, &result, &e), &e);
+    assert_ok(file_read(path, 1 << 24, &bytes, &size, &e), &e);
+    strbuf_add(&s, bytes, size);
+    free(path), free(bytes);
+    return s;
+}
+
+static void any_part_opens_the_whole_model(void **state) {
+    (void)state;
+    char *dir = test_make_dir(), *model = test_fixture("models/llama/model.gguf"), first[SHA256_HEX];
+    weights *whole;
+    err e = {0};
+    split_model(model, dir);
+    assert_ok(weights_open(model, &whole, &e), &e);
+    strbuf expected = converted(dir, whole);
+    for (int i = 0; i < PARTS; i++) {
+        char *path = part_of(dir, i), digest[SHA256_HEX];
+        weights *w;
+        assert_ok(weights_open(path, &w, &e), &e);
+        assert_string_equal(weights_format(w), "GGUF v3");
+        assert_int_equal(weights_meta_count(w), weights_meta_count(whole) + 3);
+        assert_int_equal(weights_tensor_count(w), weights_tensor_count(whole));
+        for (int64_t k = 0; k < weights_tensor_count(w); k++) {
+            const tensor_view *t = weights_tensor_at(w, k), *u = weights_tensor_at(whole, k);
+            assert_string_equal(t->name, u->name);
+            assert_int_equal(t->size, u->size);
+            assert_memory_equal(t->data, u->data, t->size);
+        }
+        strbuf bytes = converted(dir, w); /* as one file, which speaks of no parts */
+        assert_int_equal(bytes.len, expected.len);
+        assert_memory_equal(bytes.data, expected.data, bytes.len);
+        assert_ok(weights_sha256(w, i ? digest : first, &e), &e);
+        if (i) assert_string_equal(digest, first);
+        json_t *doc = json_object();
+        assert_ok(inspect_model(path, doc, &e), &e);
+        assert_int_equal(json_integer_value(json_object_get(doc, "files")), PARTS);
+        json_decref(doc), strbuf_release(&bytes), weights_close(w), free(path);
+    }
+    strbuf_release(&expected), weights_close(whole), free(model), test_remove_dir(dir);
 }
 
 /* ---- what is no model ---- */
@@ -491,8 +603,8 @@ int main(void) {
         cmocka_unit_test(refuses_headers_that_lie),           cmocka_unit_test(refuses_keys_that_lie),
         cmocka_unit_test(refuses_names_that_come_twice),      cmocka_unit_test(refuses_tensors_that_lie),
         cmocka_unit_test(refuses_every_file_cut_short),       cmocka_unit_test(survives_every_changed_byte),
-        cmocka_unit_test(survives_every_failing_allocation),  cmocka_unit_test(joins_the_parts_of_a_split_model),
-        cmocka_unit_test(names_what_it_cannot_open),
+        cmocka_unit_test(survives_every_failing_allocation),  cmocka_unit_test(refuses_parts_that_do_not_fit),
+        cmocka_unit_test(any_part_opens_the_whole_model),     cmocka_unit_test(names_what_it_cannot_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,13 +9,13 @@
 #include <string.h>
 
 enum {
-    SUMMED = 6,        /* best features that are tried two by two ... */
+    SUMMED = 5,        /* best features that are tried two by two ... */
     LENGTHS = 3,       /* for the difference of means */
-    FINAL_SINGLES = 2, /* best arms of one and of two features ... */
+    FINAL_SINGLES = 4, /* best arms of one and of two features ... */
     FINAL_PAIRS = 4,
     FINAL_SAMPLES = 3 /* ... that are compared again, on this many times the texts */
 };
-static const double scales[] = {1.0, 0.75}; /* ... at these shares of their strengths */
+static const double scales[] = {1.25, 1.0, 0.75}; /* ... at these shares of their strengths */
 enum { N_SCALES = sizeof scales / sizeof *scales };
 
 typedef struct search {

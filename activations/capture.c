@@ -1,5 +1,6 @@
 #include "activations/capture.h"
 
+#include "activations/deviation.h"
 #include "core/mem.h"
 #include "model/sequences.h"
 
@@ -29,6 +30,7 @@ typedef struct capture {
     corpus_rows rows;
     collector hooks[STORE_HOOKS_MAX];
     model_hook callbacks[STORE_HOOKS_MAX];
+    deviation deviations[STORE_HOOKS_MAX];
 
     sequences batch;
     int64_t *docs; /* [batch.n] which document sequence i is */
@@ -64,12 +66,14 @@ static err_code open_store(capture *w, const char *path, err *e) {
                        .tokenizer_sha256 = tokenizer_sha256(t),
                        .tool_version = SAE_VERSION,
                        .command = w->o->command,
+                       .precision = model_precision_of(w->m),
                        .context = w->o->context ? w->o->context : longest,
                        .skip_first = w->o->skip_first,
                        .bos = tokenizer_adds_bos(t),
                        .n_hooks = w->o->n_hooks};
     for (int i = 0; i < w->o->n_hooks; i++) {
-        info.hooks[i] = (store_hook){.layer = w->o->hooks[i].layer, .d_model = cfg->d_model, .dtype = w->o->dtype};
+        info.hooks[i] = (store_hook){
+            .layer = w->o->hooks[i].layer, .d_model = cfg->d_model, .dtype = w->o->dtype, .deviation = w->deviations[i]};
         hook_format(w->o->hooks[i], info.hooks[i].name);
     }
     TRY(model_sha256(w->m, sha256, e));
@@ -168,6 +172,22 @@ static err_code run_batch(capture *w, err *e) {
     return rc;
 }
 
+/* On the first documents that a pass takes together. */
+static err_code measure_deviation(capture *w, err *e) {
+    if (model_precision_of(w->m) == MODEL_F32) return ERR_OK;
+    err_code rc = ERR_OK;
+    for (int64_t doc = 0; doc < w->k->n_docs; doc++) {
+        if (w->rows.first[doc] == w->rows.first[doc + 1]) continue;
+        if (w->batch.n && w->batch.n_tokens + length_of(w->k, doc) > w->o->batch_tokens) break;
+        TRY(add_document(w, doc, e));
+    }
+    const model_batch b = {w->batch.n_tokens, w->batch.tokens, w->batch.seq, w->batch.pos};
+    TRY(deviation_measure(w->c, w->m, &b, w->o->hooks, w->o->n_hooks, w->o->skip_first, w->deviations, e));
+done:
+    sequences_clear(&w->batch);
+    return rc;
+}
+
 /* ---- rounds ---- */
 
 /* Some hook lacks a chunk that holds rows of this document. */
@@ -256,6 +276,7 @@ err_code capture_run(const ctx *c, model *m, const token_corpus *k, const char *
     assert(o->n_hooks > 0 && o->n_hooks <= STORE_HOOKS_MAX && o->skip_first >= 0 && o->batch_tokens > 0);
     TRY(corpus_rows_number(k, o->skip_first, model_config_of(m)->n_ctx, &w.rows, e));
     TRY(make_room(&w, e));
+    TRY(measure_deviation(&w, e));
     TRY(open_store(&w, out_path, e));
     if (rows_done(&w) > 0 && rows_done(&w) < w.rows.n)
         ctx_log(c, LOG_NOTE, "%s: continues behind %" PRId64 " of %" PRId64 " rows", out_path, rows_done(&w), w.rows.n);

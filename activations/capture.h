@@ -4,6 +4,7 @@
  * later of every document, in the order of the corpus; what makes a chunk complete is written at once (store.h).
  * A hook asked for as float16 becomes bfloat16, with a note, when its first chunk holds numbers beyond half of what float16
  * reaches, or a later one beyond all of it; then its earlier chunks are made again.
+ * Where the model is not MODEL_F32, the file says so, and how far from float32 the first batch of documents was (deviation.h).
  * Errors: those of the model and of store.h; ERR_CANCELLED leaves a file that continues.
  */
 #ifndef ACTIVATIONS_CAPTURE_H

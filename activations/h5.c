@@ -199,6 +199,8 @@ static err_code get_fixed_string(const h5_file *f, hid_t attribute, hid_t type, 
     return rc;
 }
 
+bool h5_has(hid_t object, const char *name) { return H5Aexists(object, name) > 0; }
+
 err_code h5_get_string(const h5_file *f, hid_t object, const char *where, const char *name, char **out, err *e) {
     hid_t attribute, type;
     *out = NULL;

@@ -39,6 +39,8 @@ err_code h5_put_int(const h5_file *f, hid_t object, const char *name, int64_t va
 err_code h5_put_real(const h5_file *f, hid_t object, const char *name, double value,
                      err *e); /* replaces the value of one that is there */
 
+bool h5_has(hid_t object, const char *name); /* an attribute of that name */
+
 /* ERR_FORMAT when absent or of another kind; `where` names the object. */
 err_code h5_get_string(const h5_file *f, hid_t object, const char *where, const char *name, char **out /* free() */, err *e);
 err_code h5_get_int(const h5_file *f, hid_t object, const char *where, const char *name, int64_t *out, err *e);

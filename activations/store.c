@@ -118,6 +118,19 @@ static err_code read_hash(const h5_file *f, uint64_t *hash, err *e) {
     return rc;
 }
 
+static err_code read_precision(const h5_file *f, model_precision *out, err *e) {
+    char *name = NULL;
+    *out = MODEL_F32;
+    if (!h5_has(f->id, "precision")) return ERR_OK;
+    err_code rc = h5_get_string(f, f->id, "/", "precision", &name, e);
+    if (rc) return rc;
+    while (*out < MODEL_PRECISIONS && strcmp(model_precision_names[*out], name) != 0) ++*out;
+    if (*out == MODEL_PRECISIONS)
+        rc = err_set(e, ERR_UNSUPPORTED, "%s: attribute precision: \"%s\" is not known here", f->path, name);
+    free(name);
+    return rc;
+}
+
 static err_code read_attributes(store *s, err *e) {
     const h5_file *f = &s->file;
     store_info *info = &s->info;
@@ -128,6 +141,7 @@ static err_code read_attributes(store *s, err *e) {
         TRY(h5_get_string(f, f->id, "/", store_texts[i].name, &s->texts[i], e));
         *text_of(info, i) = s->texts[i];
     }
+    TRY(read_precision(f, &info->precision, e));
     TRY(h5_get_int(f, f->id, "/", "context", &info->context, e));
     TRY(h5_get_int(f, f->id, "/", "skip_first", &info->skip_first, e));
     TRY(h5_get_int(f, f->id, "/", "bos", &bos, e));
@@ -197,6 +211,10 @@ static err_code read_hook_attributes(const h5_file *f, const char *group_name, s
     TRY(h5_get_real(f, group, group_name, "mean_norm", &h->mean_norm, e));
     TRY(h5_get_real(f, group, group_name, "rms", &h->rms, e));
     TRY(h5_get_real(f, group, group_name, "max_norm", &h->max_norm, e));
+    if (h5_has(group, "deviation_mean")) {
+        TRY(h5_get_real(f, group, group_name, "deviation_mean", &h->deviation.mean, e));
+        TRY(h5_get_real(f, group, group_name, "deviation_max", &h->deviation.max, e));
+    }
     const dtype *t = dtype_named(dtype_name, e);
     if (!t)
         rc = err_prefix(e, ERR_FORMAT, "%s: %s", f->path, group_name);

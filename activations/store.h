@@ -9,6 +9,8 @@
  *   attributes on /: format "sae.activations", version, model_name, model_sha256, architecture, tokenizer_sha256, context,
  *   bos, skip_first, corpus_hash, model_path, tool_version, command; on each hook: hook_name, layer, d_model, dtype, mean_norm,
  *   rms and max_norm; beside its activations the datasets row_mean and row_norm. The last five are NaN until the hook is complete.
+ *   Of a pass that was not float32 (model/model.h): on / precision ("int8"), on each hook deviation_mean and deviation_max
+ *   (deviation.h), of the first batch of documents. Without these attributes it was float32.
  *
  * Long rows. Where a text's first token makes no attention sink, a later position becomes one: a row a hundred times as long as
  * others, outside skip_first, which alone would make up most of the variance. Rows longer than max_norm = STORE_LONG times the
@@ -23,6 +25,7 @@
 #ifndef ACTIVATIONS_STORE_H
 #define ACTIVATIONS_STORE_H
 
+#include "activations/deviation.h"
 #include "activations/dtype.h"
 #include "activations/tokens.h"
 #include "model/hooks.h"
@@ -36,12 +39,14 @@ typedef struct store_hook {
     store_dtype dtype;
     int64_t rows_done;     /* rows in complete chunks */
     double mean_norm, rms; /* over all rows: mean length, root mean square of a number; NAN until the hook is finished */
+    deviation deviation;   /* from float32; zeros where the pass was that */
     double max_norm;       /* what is longer is left out; INFINITY: nothing is, NAN until the hook is finished */
 } store_hook;
 
 /* What the file says of itself; strings are borrowed from the store. */
 typedef struct store_info {
     const char *model_name, *model_path, *model_sha256, *architecture, *tokenizer_sha256, *tool_version, *command;
+    model_precision precision;
     int64_t context, skip_first;
     bool bos;
     int64_t n_tokens, n_docs, n_rows, n_vocab;

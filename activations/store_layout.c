@@ -96,6 +96,7 @@ static err_code put_attributes(const h5_file *f, const store_contents *n, err *e
         const char *text = *text_of(info, i);
         TRY(h5_put_string(f, f->id, store_texts[i].name, text ? text : "", e));
     }
+    if (info->precision != MODEL_F32) TRY(h5_put_string(f, f->id, "precision", model_precision_names[info->precision], e));
     TRY(h5_put_int(f, f->id, "context", info->context, e));
     TRY(h5_put_int(f, f->id, "bos", info->bos, e));
     TRY(h5_put_int(f, f->id, "skip_first", info->skip_first, e));
@@ -185,6 +186,10 @@ static err_code create_hook(const h5_file *f, const store_info *info, int i, err
     TRY(h5_put_real(f, group, "mean_norm", NAN, e));
     TRY(h5_put_real(f, group, "rms", NAN, e));
     TRY(h5_put_real(f, group, "max_norm", NAN, e));
+    if (info->precision != MODEL_F32) {
+        TRY(h5_put_real(f, group, "deviation_mean", h->deviation.mean, e));
+        TRY(h5_put_real(f, group, "deviation_max", h->deviation.max, e));
+    }
     TRY(create_rows(f, info, i, e));
     TRY(create_columns(f, h, info->n_rows, e));
     TRY(create_progress(f, info, i, e));

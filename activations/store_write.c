@@ -121,6 +121,8 @@ static err_code compare(const store *s, const store_info *wanted, err *e) {
         if (store_texts[i].compared && strcmp(expected ? expected : "", found) != 0)
             return differs(s, store_texts[i].name, expected ? expected : "none", found, e);
     }
+    if (wanted->precision != s->info.precision)
+        return differs(s, "precision", model_precision_names[wanted->precision], model_precision_names[s->info.precision], e);
     err_code rc = compare_numbers(s, wanted, e);
     for (int i = 0; i < wanted->n_hooks && !rc; i++) {
         const store_hook *a = &wanted->hooks[i], *b = &s->info.hooks[i];

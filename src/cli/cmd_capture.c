@@ -1,5 +1,6 @@
 /* cmd_capture.c — sae capture: what a model holds at its hooks while it reads a corpus, into an HDF5 file. */
 #include "cli/command.h"
+#include "cli/precision.h"
 
 #include "activations/capture.h"
 
@@ -61,6 +62,7 @@ static const option options[] = {
      .help = "tokens in one forward pass",
      .min = 1,
      .max = 1 << 24},
+    PRECISION_OPTION,
     {0},
 };
 
@@ -112,7 +114,7 @@ static err_code capture(job *j, ctx *c, err *e) {
     capture_opts how = CAPTURE_DEFAULTS;
     corpus_opts cut = {.context = opt_int(o, "context"), .max_tokens = opt_int(o, "tokens"), .seed = opt_seed(o)};
     err_code rc;
-    TRY(model_open(c, opt_arg(o, 0), &j->m, e));
+    TRY(model_open_as(c, opt_arg(o, 0), precision_read(o), &j->m, e));
     TRY(read_hooks(j, e));
     TRY(corpus_read(c, opt_string(o, "corpus"), model_tokenizer(j->m), &cut, &j->corpus, e));
     how.hooks = j->hooks;
@@ -131,9 +133,10 @@ done:
 static double tokens_per_second(const capture_result *r) { return r->tokens_run ? (double)r->tokens_run / r->seconds : 0; }
 
 static json_t *hook_to_json(const store_hook *h) {
-    return json_pack("{s:s s:i s:I s:s s:o s:o}", "name", h->name, "layer", h->layer, "d_model", (json_int_t)h->d_model,
-                     "dtype", dtype_of(h->dtype)->name, "mean_norm", command_json_real(h->mean_norm), "rms",
-                     command_json_real(h->rms));
+    return json_pack("{s:s s:i s:I s:s s:o s:o s:o s:o}", "name", h->name, "layer", h->layer, "d_model",
+                     (json_int_t)h->d_model, "dtype", dtype_of(h->dtype)->name, "mean_norm", command_json_real(h->mean_norm),
+                     "rms", command_json_real(h->rms), "deviation_mean", command_json_real(h->deviation.mean),
+                     "deviation_max", command_json_real(h->deviation.max));
 }
 
 static err_code print_json(const job *j, err *e) {
@@ -141,13 +144,14 @@ static err_code print_json(const job *j, err *e) {
     const store_info *info = store_info_of(j->file);
     json_t *hooks = json_array();
     for (int i = 0; i < info->n_hooks; i++) json_array_append_new(hooks, hook_to_json(&info->hooks[i]));
-    return command_print_json(
-        j->o,
-        json_pack("{s:s s:I s:I s:I s:I s:o s:o s:o s:o}", "file", opt_string(j->o, "out"), "tokens", (json_int_t)r->tokens,
-                  "documents", (json_int_t)info->n_docs, "rows", (json_int_t)r->rows, "tokens_run", (json_int_t)r->tokens_run,
-                  "seconds", command_json_real(r->seconds), "writing_seconds", command_json_real(r->writing_seconds),
-                  "tokens_per_second", command_json_real(tokens_per_second(r)), "hooks", hooks),
-        e);
+    return command_print_json(j->o,
+                              json_pack("{s:s s:s s:I s:I s:I s:I s:o s:o s:o s:o}", "file", opt_string(j->o, "out"),
+                                        "precision", model_precision_names[info->precision], "tokens", (json_int_t)r->tokens,
+                                        "documents", (json_int_t)info->n_docs, "rows", (json_int_t)r->rows, "tokens_run",
+                                        (json_int_t)r->tokens_run, "seconds", command_json_real(r->seconds),
+                                        "writing_seconds", command_json_real(r->writing_seconds), "tokens_per_second",
+                                        command_json_real(tokens_per_second(r)), "hooks", hooks),
+                              e);
 }
 
 static err_code print(const job *j, err *e) {
@@ -160,6 +164,9 @@ static err_code print(const job *j, err *e) {
         const store_hook *h = &info->hooks[i];
         printf("  %-28s %lld x %s, mean norm %.4g, rms %.4g\n", h->name, (long long)h->d_model, dtype_of(h->dtype)->name,
                h->mean_norm, h->rms);
+        if (info->precision != MODEL_F32)
+            printf("  %-28s %s is off float32 by %.2g of a row's length on average, at most %.2g (first batch)\n", "",
+                   model_precision_names[info->precision], h->deviation.mean, h->deviation.max);
     }
     if (r->tokens_run)
         printf("  %lld tokens in %.1f s, %.0f tokens/s\n", (long long)r->tokens_run, r->seconds, tokens_per_second(r));

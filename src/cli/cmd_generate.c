@@ -1,5 +1,6 @@
 #include "cli/command.h"
 #include "cli/documents.h"
+#include "cli/precision.h"
 #include "cli/prompts.h"
 #include "cli/sampling.h"
 #include "cli/text.h"
@@ -24,6 +25,7 @@ static const option options[] = {
      "goes on",
      0, 0, false, false},
     {"with-prompt", OPT_FLAG, NULL, NULL, "with --out: a document is the prompt and its continuation", 0, 0, false, false},
+    PRECISION_OPTION,
     {0},
 };
 
@@ -280,7 +282,7 @@ static err_code work(job *j, err *e) {
         return err_set(e, ERR_USAGE, "--with-prompt: expected together with --out");
     TRY(prompt_list_read(j->o, &j->prompts, e));
     if (!j->prompts.n) return err_set(e, ERR_USAGE, "expected --prompt TEXT or --prompts FILE: what to continue");
-    TRY(model_open(j->c, opt_arg(j->o, 0), &j->m, e));
+    TRY(model_open_as(j->c, opt_arg(j->o, 0), precision_read(j->o), &j->m, e));
     TRY(encode_prompts(j, e));
     j->n_samples = opt_int(j->o, "samples");
     j->n_outputs = j->prompts.n * j->n_samples;

@@ -65,9 +65,11 @@ static const char *dtype_name(store_dtype t) {
 }
 
 static json_t *hook_to_json(const store_hook *h, int64_t n_rows) {
-    return json_pack("{s:s s:i s:I s:s s:I s:b s:o s:o}", "name", h->name, "layer", h->layer, "d_model",
+    return json_pack("{s:s s:i s:I s:s s:I s:b s:o s:o s:o s:o}", "name", h->name, "layer", h->layer, "d_model",
                      (json_int_t)h->d_model, "dtype", dtype_name(h->dtype), "rows_done", (json_int_t)h->rows_done, "complete",
-                     h->rows_done == n_rows, "mean_norm", command_json_real(h->mean_norm), "rms", command_json_real(h->rms));
+                     h->rows_done == n_rows, "mean_norm", command_json_real(h->mean_norm), "rms", command_json_real(h->rms),
+                     "deviation_mean", command_json_real(h->deviation.mean), "deviation_max",
+                     command_json_real(h->deviation.max));
 }
 
 static err_code describe_activations(const char *path, json_t *doc, err *e) {
@@ -88,6 +90,7 @@ static err_code describe_activations(const char *path, json_t *doc, err *e) {
     add_text(doc, "model", f->model_name);
     add_text(doc, "model_sha256", f->model_sha256);
     add_text(doc, "architecture", f->architecture);
+    add_text(doc, "precision", model_precision_names[f->precision]);
     add_text(doc, "tokenizer_sha256", f->tokenizer_sha256);
     add_text(doc, "tool_version", f->tool_version);
     add_text(doc, "command", f->command);

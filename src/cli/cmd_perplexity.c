@@ -1,4 +1,5 @@
 #include "cli/command.h"
+#include "cli/precision.h"
 #include "cli/text.h"
 #include "core/file.h"
 #include "core/mem.h"
@@ -19,6 +20,7 @@ static const option options[] = {
     {"per-token", OPT_FLAG, NULL, NULL, "also each token's log-probability", 0, 0, false, false},
     {"sae", OPT_STRING, NULL, "DIR", "also with this autoencoder's reconstruction in place of the activations at its hook", 0,
      0, false, false},
+    PRECISION_OPTION,
     {0},
 };
 
@@ -148,7 +150,7 @@ static void print_text(const job *j) {
 
 static err_code work(job *j, err *e) {
     err_code rc;
-    TRY(model_open(j->c, opt_arg(j->o, 0), &j->m, e));
+    TRY(model_open_as(j->c, opt_arg(j->o, 0), precision_read(j->o), &j->m, e));
     TRY(choose_context(j, e));
     TRY(read_text(j, e));
     TRY(measure(j, NULL, &j->logprobs, e));

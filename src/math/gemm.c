@@ -1,12 +1,17 @@
 #include "math/gemm.h"
 #include "core/mem.h"
 #include "math/kernels/gemm.h"
+#include "math/kernels/int8.h"
 
 #include <string.h>
 
 extern const gemm_kernels gemm_kernels_portable;
 #if defined(__x86_64__)
 extern const gemm_kernels gemm_kernels_avx2, gemm_kernels_avx512;
+#endif
+extern const int8_kernels int8_kernels_portable;
+#if defined(__x86_64__)
+extern const int8_kernels int8_kernels_avx2, int8_kernels_avx512, int8_kernels_vnni;
 #endif
 
 static const gemm_kernels *kernels_for(cpu_level level) {
@@ -18,13 +23,23 @@ static const gemm_kernels *kernels_for(cpu_level level) {
     return &gemm_kernels_portable;
 }
 
+static const int8_kernels *int8_kernels_for(cpu_level level) {
+#if defined(__x86_64__)
+    if (level >= CPU_VNNI) return &int8_kernels_vnni;
+    if (level >= CPU_AVX512) return &int8_kernels_avx512;
+    if (level >= CPU_AVX2) return &int8_kernels_avx2;
+#endif
+    (void)level;
+    return &int8_kernels_portable;
+}
+
 /* ---- forms ---- */
 
-enum { GROUP = 32 };
+enum { GROUP = GEMM_GROUP };
 
 /* Bytes of 32 values of one row. */
 static const size_t group_row_bytes[] = {
-    [GEMM_F32] = GROUP * sizeof(float), [GEMM_Q4] = 4 + GROUP / 2, [GEMM_Q8] = 2 + GROUP};
+    [GEMM_F32] = GROUP * sizeof(float), [GEMM_Q4] = 4 + GROUP / 2, [GEMM_Q8] = 2 + GROUP, [GEMM_INT8] = 4 + 4 + GROUP};
 
 /* How to add one: a row here, its packing in gemm_pack_blocks, and in kernels/forms.h what its layout is. */
 static const struct {
@@ -44,7 +59,7 @@ bool gemm_panel_size(cpu_level level, gemm_form form, int64_t k, size_t *bytes) 
     size_t rows = (size_t)gemm_panel(level);
     if (k < 0) return false;
     if (form == GEMM_F32) return mem_mul((size_t)k, rows * sizeof(float), bytes);
-    return mem_mul((size_t)(k / GROUP), rows * group_row_bytes[form], bytes);
+    return mem_mul((size_t)k / GROUP + (k % GROUP != 0), rows * group_row_bytes[form], bytes);
 }
 
 bool gemm_packed_size(cpu_level level, gemm_form form, int64_t n, int64_t k, size_t *bytes) {
@@ -63,6 +78,10 @@ bool gemm_pack_blocks(cpu_level level, const char *type, const void *const *rows
     if (gemm_form_of(type, k) == GEMM_Q4) return kernels->pack_q4(blocks, n_rows, k, !strcmp(type, "Q4_1"), panel);
     kernels->pack_q8(blocks, n_rows, k, panel);
     return true;
+}
+
+void gemm_pack_int8(cpu_level level, gemm_form form, const void *panel, int64_t k, void *out) {
+    int8_kernels_for(level)->pack(form, panel, k, out);
 }
 
 gemm_weights gemm_rows(cpu_level level, const gemm_weights *w, int64_t first, int64_t n) {
@@ -87,13 +106,14 @@ void gemm_unpack(const ctx *c, const gemm_weights *w, float *panels) {
 /* A block is a stretch of rows by a stretch of columns of one product; which ones stand together changes no sum. */
 static void run_block(const ctx *c, const gemm_kernels *kernels, int64_t m, const float *x, int64_t ldx,
                       const gemm_product *p, int64_t row, int64_t column, int64_t columns) {
-    kernels->block(&(gemm_block){.rows = m - row < GEMM_BLOCK_ROWS ? m - row : GEMM_BLOCK_ROWS,
-                                 .x = x + row * ldx,
-                                 .ldx = ldx,
-                                 .w = gemm_rows(c->cpu, &p->w, column, p->w.n - column < columns ? p->w.n - column : columns),
-                                 .bias = p->bias ? p->bias + column : NULL,
-                                 .y = p->y + row * p->ldy + column,
-                                 .ldy = p->ldy});
+    void (*block)(const gemm_block *) = p->w.form == GEMM_INT8 ? int8_kernels_for(c->cpu)->block : kernels->block;
+    block(&(gemm_block){.rows = m - row < GEMM_BLOCK_ROWS ? m - row : GEMM_BLOCK_ROWS,
+                        .x = x + row * ldx,
+                        .ldx = ldx,
+                        .w = gemm_rows(c->cpu, &p->w, column, p->w.n - column < columns ? p->w.n - column : columns),
+                        .bias = p->bias ? p->bias + column : NULL,
+                        .y = p->y + row * p->ldy + column,
+                        .ldy = p->ldy});
 }
 
 /* Columns first .. end of all products side by side, each counted up to a whole number of `step` columns. */

@@ -14,6 +14,9 @@ double ref_gate(int kind, double x); /* a gate_kind */
 /* y [m, n] = x [m, k] w [n, k]^T + bias (NULL for none) */
 void ref_gemm(double *y, const float *x, const float *w, const float *bias, int64_t m, int64_t n, int64_t k);
 
+/* x [n] as GEMM_INT8 rounds it, 32 numbers at a time. */
+void ref_round_int8(double *out, const float *x, int64_t n);
+
 /* One query against n keys: y [d] = softmax(<q, k_i>) v_i, scores capped when cap is not 0; k, v [n, d]. */
 void ref_attention(double *y, const float *q, const float *k, const float *v, int64_t n, int64_t d, double cap);
 

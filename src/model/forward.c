@@ -155,36 +155,38 @@ done:
     return rc;
 }
 
-/* Whether a layer's weights have to be made for this pass. */
+/* Whether a linear's weights have to be made for this pass. */
 static bool must_unpack(const pass *p, const linear *l) {
     if (!l->rows) return false;
-    return !(l->room || l->own) || (l->w.form != GEMM_F32 && p->n >= UNPACK_ROWS);
+    return !(l->room || l->own) || ((l->w.form == GEMM_Q4 || l->w.form == GEMM_Q8) && p->n >= UNPACK_ROWS);
 }
+
+static gemm_form multiplied_form(const linear *l) { return l->w.form == GEMM_INT8 ? GEMM_INT8 : GEMM_F32; }
 
 static size_t floats_of(const pass *p, const linear *l) {
     size_t bytes = 0;
-    gemm_packed_size(p->m->cpu, GEMM_F32, l->w.n, l->w.k, &bytes);
+    gemm_packed_size(p->m->cpu, multiplied_form(l), l->w.n, l->w.k, &bytes);
     return bytes / sizeof(float);
 }
 
 /* Room for the floats of the largest layer that has to be unpacked. */
 static err_code take_weights(pass *p, err *e) {
     arena *a = &p->m->layer;
-    size_t most = 0, widest = 0;
+    size_t most = 0, scratch = 0;
     err_code rc = ERR_OK;
     for (int64_t i = 0; i < p->m->spec.cfg.n_layers; i++) {
         size_t total = 0;
         for (int j = 0; j < LAYER_LINEARS; j++) {
             const linear *l = p->m->layers[i].linears + j;
             if (must_unpack(p, l)) total += floats_of(p, l);
-            if (!l->room && (size_t)l->w.k > widest) widest = (size_t)l->w.k;
+            if (!l->room && linear_scratch(p->m->cpu, l) > scratch) scratch = linear_scratch(p->m->cpu, l);
         }
         if (total > most) most = total;
     }
     arena_reset(a);
     if (!most) return ERR_OK;
     TRY(arena_take(a, &p->weights, most, sizeof *p->weights, e));
-    TRY(arena_take(a, &p->weight_rows, widest * (size_t)(p->c->threads * gemm_panel(p->m->cpu)), sizeof *p->weight_rows, e));
+    TRY(arena_take(a, &p->weight_rows, scratch * (size_t)p->c->threads, sizeof *p->weight_rows, e));
 done:
     return rc;
 }
@@ -205,7 +207,7 @@ static err_code ready_layer(const pass *p, int i, model_layer *ready, err *e) {
             gemm_unpack(p->c, &l->w, panels);
         else
             linear_read(p->c, p->m->w, l, p->weight_rows, panels);
-        l->w.form = GEMM_F32;
+        l->w.form = multiplied_form(l);
         l->w.panels = panels;
         panels += floats_of(p, l);
     }

@@ -41,29 +41,65 @@ static void read_panel_across(cpu_level level, const linear *l, int64_t p, float
     }
 }
 
-void linear_read(const ctx *c, const weights *w, const linear *l, float *scratch, float *panels) {
-    int64_t size = gemm_panel(c->cpu), k = l->w.k, n_panels = (l->w.n + size - 1) / size;
+static void read_panel_floats(cpu_level level, const linear *l, int64_t p, float *rows, float *panel) {
+    if (l->transposed)
+        read_panel_across(level, l, p, panel);
+    else
+        read_panel(level, l, p, rows, panel);
+}
+
+/* Panel p in the form of the file's blocks; false where it has none, or they do not fit it. */
+static bool pack_panel_blocks(cpu_level level, const linear *l, int64_t p, void *panel) {
+    const void *rows[PANEL_MAX];
+    int64_t size = gemm_panel(level), n = l->w.n - p * size < size ? l->w.n - p * size : size;
+    for (int64_t r = 0; r < n; r++) rows[r] = bytes_at(l->rows, row_in_file(&l->order, p * size + r) * l->w.k);
+    return gemm_pack_blocks(level, l->rows->type->name, rows, n, l->w.k, panel);
+}
+
+/* Panel p as GEMM_INT8; scratch [linear_scratch]. */
+static void read_panel_int8(cpu_level level, const linear *l, int64_t p, float *scratch, void *panel) {
+    gemm_form form = l->transposed ? GEMM_F32 : gemm_form_of(l->rows->type->name, l->w.k);
+    float *floats = scratch + gemm_panel(level) * l->w.k;
+    if (form == GEMM_F32 || !pack_panel_blocks(level, l, p, floats)) {
+        form = GEMM_F32;
+        read_panel_floats(level, l, p, scratch, floats);
+    }
+    gemm_pack_int8(level, form, floats, l->w.k, panel);
+}
+
+size_t linear_scratch(cpu_level level, const linear *l) {
+    return (size_t)(gemm_panel(level) * l->w.k) * (l->w.form == GEMM_INT8 ? 2 : 1);
+}
+
+void linear_read(const ctx *c, const weights *w, const linear *l, float *scratch, void *panels) {
+    int64_t size = gemm_panel(c->cpu), n_panels = (l->w.n + size - 1) / size;
+    bool whole_numbers = l->w.form == GEMM_INT8;
+    size_t bytes = 0, room = linear_scratch(c->cpu, l);
+    gemm_panel_size(c->cpu, whole_numbers ? GEMM_INT8 : GEMM_F32, l->w.k, &bytes); /* part of a size that did not overflow */
 #pragma omp parallel for num_threads(c->threads) schedule(static)
     for (int64_t thread = 0; thread < c->threads; thread++)
-        for (int64_t p = thread; p < n_panels; p += c->threads)
-            if (l->transposed)
-                read_panel_across(c->cpu, l, p, panels + p * size * k);
+        for (int64_t p = thread; p < n_panels; p += c->threads) {
+            char *panel = (char *)panels + (size_t)p * bytes;
+            if (whole_numbers)
+                read_panel_int8(c->cpu, l, p, scratch + (size_t)thread * room, panel);
             else
-                read_panel(c->cpu, l, p, scratch + thread * size * k, panels + p * size * k);
+                read_panel_floats(c->cpu, l, p, scratch + (size_t)thread * room, (float *)(void *)panel);
+        }
     weights_forget(w, l->rows);
 }
 
-static err_code pack_floats(const ctx *c, const weights *w, linear *l, void *room, err *e) {
+/* In l's form, GEMM_F32 or GEMM_INT8. */
+static err_code pack_read(const ctx *c, const weights *w, linear *l, void *room, err *e) {
     size_t size;
-    float *panels = room, *scratch = NULL;
+    void *panels = room;
+    float *scratch = NULL;
     err_code rc = ERR_OK;
-    if (!gemm_packed_size(c->cpu, GEMM_F32, l->w.n, l->w.k, &size))
+    if (!gemm_packed_size(c->cpu, l->w.form, l->w.n, l->w.k, &size))
         return err_set(e, ERR_FORMAT, "tensor %s is too large", l->rows->name);
     if (!room) TRY(mem_new_large(&l->own, size, 1, "packed weights", e));
     if (!room) panels = l->own;
-    TRY(mem_new(&scratch, (size_t)(c->threads * gemm_panel(c->cpu)), (size_t)l->w.k * sizeof *scratch, "weights", e));
+    TRY(mem_new(&scratch, (size_t)c->threads, linear_scratch(c->cpu, l) * sizeof *scratch, "weights", e));
     linear_read(c, w, l, scratch, panels);
-    l->w.form = GEMM_F32;
     l->w.panels = panels;
 done:
     free(scratch);
@@ -76,19 +112,14 @@ static bool pack_blocks(const ctx *c, const linear *l, char *panels) {
     int fits = 1;
     gemm_panel_size(c->cpu, l->w.form, l->w.k, &bytes); /* part of a size that did not overflow */
 #pragma omp parallel for num_threads(c->threads) schedule(static) reduction(& : fits)
-    for (int64_t p = 0; p < n_panels; p++) {
-        const void *rows[PANEL_MAX];
-        int64_t n = l->w.n - p * size < size ? l->w.n - p * size : size;
-        for (int64_t r = 0; r < n; r++) rows[r] = bytes_at(l->rows, row_in_file(&l->order, p * size + r) * l->w.k);
-        fits &= gemm_pack_blocks(c->cpu, l->rows->type->name, rows, n, l->w.k, panels + (size_t)p * bytes);
-    }
+    for (int64_t p = 0; p < n_panels; p++) fits &= pack_panel_blocks(c->cpu, l, p, panels + (size_t)p * bytes);
     return fits;
 }
 
 err_code linear_pack(const ctx *c, const weights *w, linear *l, err *e) {
     size_t size;
     if (l->w.panels) return ERR_OK;
-    if (l->w.form == GEMM_F32) return pack_floats(c, w, l, l->room, e);
+    if (l->w.form == GEMM_F32 || l->w.form == GEMM_INT8) return pack_read(c, w, l, l->room, e);
     if (!linear_size(c->cpu, l, &size)) return err_set(e, ERR_FORMAT, "tensor %s is too large", l->rows->name);
     err_code rc = l->room ? ERR_OK : mem_new_large(&l->own, size, 1, "packed weights", e);
     if (rc != ERR_OK) return rc;
@@ -100,7 +131,8 @@ err_code linear_pack(const ctx *c, const weights *w, linear *l, err *e) {
     }
     free(l->own);
     l->own = NULL;
-    return pack_floats(c, w, l, NULL, e);
+    l->w.form = GEMM_F32;
+    return pack_read(c, w, l, NULL, e);
 }
 
 void linear_release(linear *l) {

@@ -51,7 +51,8 @@ done:
     return rc;
 }
 
-static err_code bind_linear(const model *m, const place *at, int layer, bool transposed, linear *l, err *e) {
+static err_code bind_linear(const model *m, const place *at, int layer, bool transposed, model_precision precision, linear *l,
+                            err *e) {
     char name[TENSOR_NAME_MAX];
     const int64_t shape[] = {transposed ? at->k : at->n_all, transposed ? at->n_all : at->k};
     err_code rc;
@@ -64,6 +65,7 @@ static err_code bind_linear(const model *m, const place *at, int layer, bool tra
     l->transposed = transposed;
     l->order = at->order;
     l->w = (gemm_weights){.form = transposed ? GEMM_F32 : gemm_form_of(l->rows->type->name, at->k), .n = at->n, .k = at->k};
+    if (precision == MODEL_INT8) l->w.form = GEMM_INT8;
 done:
     return rc;
 }
@@ -83,7 +85,7 @@ static err_code bind_layer(const model *m, int i, model_layer *l, err *e) {
     TRY(load_norm(m, t->q_norm, i, s->whole_q_norm ? d_q : g->d_head, &l->q_norm, e));
     TRY(load_norm(m, t->k_norm, i, s->whole_q_norm ? d_kv : g->d_head, &l->k_norm, e));
     for (int j = 0; j < LAYER_LINEARS; j++)
-        if (places[j].stem) TRY(bind_linear(m, places + j, i, s->transposed, l->linears + j, e));
+        if (places[j].stem) TRY(bind_linear(m, places + j, i, s->transposed, m->precision, l->linears + j, e));
 done:
     return rc;
 }
@@ -162,7 +164,7 @@ static err_code load_ends(model *m, err *e) {
         TRY(weights_require(m->w, name, 2, positions, &m->positions, e));
     }
     TRY(load_norm(m, t->final_norm, 0, g->d_model, &m->final_norm, e));
-    TRY(bind_linear(m, &head, 0, false, &m->head, e));
+    TRY(bind_linear(m, &head, 0, false, MODEL_F32, &m->head, e));
     TRY(load_frequencies(m, &m->spec.rope, &m->frequencies[0], e));
     for (int64_t i = 0; i < g->n_layers; i++) local |= (m->spec.layers[i] & LAYER_LOCAL_ROPE) != 0;
     if (local) TRY(load_frequencies(m, &m->spec.local_rope, &m->frequencies[1], e));
@@ -207,12 +209,17 @@ done:
     return rc == ERR_OK ? rc : err_prefix(e, rc, "%s", weights_path(m->w));
 }
 
-err_code model_open(const ctx *c, const char *path, model **out, err *e) {
+const char *const model_precision_names[] = {[MODEL_F32] = "f32", [MODEL_INT8] = "int8"};
+
+err_code model_open(const ctx *c, const char *path, model **out, err *e) { return model_open_as(c, path, MODEL_F32, out, e); }
+
+err_code model_open_as(const ctx *c, const char *path, model_precision precision, model **out, err *e) {
     model *m = NULL;
     err_code rc = ERR_OK;
     *out = NULL;
     TRY(mem_new0(&m, 1, sizeof *m, "model", e));
     TRY(mem_new0(&m->sha256, SHA256_HEX, 1, "model", e));
+    m->precision = precision;
     m->cpu = c->cpu;
     m->kernels = dense_kernels_for(c->cpu);
     TRY(weights_open(path, &m->w, e));
@@ -257,6 +264,7 @@ void model_close(model *m) {
 const model_config *model_config_of(const model *m) { return &m->spec.cfg; }
 const weights *model_weights(const model *m) { return m->w; }
 const tokenizer *model_tokenizer(const model *m) { return m->tokenizer; }
+model_precision model_precision_of(const model *m) { return m->precision; }
 const char *model_name(const model *m) { return m->name; }
 const float *model_final_norm_gain(const model *m) { return m->final_norm.gain; }
 

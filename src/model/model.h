@@ -5,6 +5,7 @@
  * A batch is a flat list of tokens, each with its sequence and position; sequences attend to themselves only.
  * Results do not depend on the thread count, and a sequence's rows do not depend on what else is in the batch beyond
  * float32 rounding.
+ * With another precision than MODEL_F32 a pass is faster and only near to that; what it is stands with model_precision.
  * Threads: one forward pass at a time per model. Errors: ERR_UNSUPPORTED (architecture), ERR_FORMAT, ERR_NOMEM, ERR_CANCELLED.
  */
 #ifndef MODEL_MODEL_H
@@ -25,7 +26,15 @@ typedef struct model_config {
 
 typedef struct model model;
 
-err_code model_open(const ctx *c, const char *path, model **out, err *e);
+/* How the products of the blocks are computed; attention, norms and the logits are always float32.
+ * MODEL_INT8: rows rounded to 8-bit numbers, 32 at a time, times the file's small numbers (Q4_0, Q4_1, Q8_0) or other weights
+ * rounded likewise (math/gemm.h). Takes 10 bits a weight in memory. */
+typedef enum model_precision { MODEL_F32, MODEL_INT8, MODEL_PRECISIONS } model_precision;
+extern const char *const model_precision_names[MODEL_PRECISIONS]; /* "f32" */
+
+err_code model_open(const ctx *c, const char *path, model **out, err *e); /* MODEL_F32 */
+err_code model_open_as(const ctx *c, const char *path, model_precision precision, model **out, err *e);
+model_precision model_precision_of(const model *m);
 void model_close(model *m); /* accepts NULL */
 
 const model_config *model_config_of(const model *m);

@@ -37,8 +37,10 @@ bool linear_size(cpu_level level, const linear *l, size_t *bytes);
  * own, and has the file w forget it. Nothing to do the second time. */
 err_code linear_pack(const ctx *c, const weights *w, linear *l, err *e);
 
-/* Packs l as floats into panels of that size, and has w forget it; scratch [c->threads, gemm_panel, k]. */
-void linear_read(const ctx *c, const weights *w, const linear *l, float *scratch, float *panels);
+/* Packs l as GEMM_INT8 where that is its form, else as floats, into panels of that size, and has w forget it;
+ * scratch [c->threads, linear_scratch]. */
+void linear_read(const ctx *c, const weights *w, const linear *l, float *scratch, void *panels);
+size_t linear_scratch(cpu_level level, const linear *l);
 
 void linear_release(linear *l);
 
@@ -79,6 +81,7 @@ struct model {
     model_spec spec;
     char *name;
     char *sha256; /* [SHA256_HEX], empty until asked for */
+    model_precision precision;
     cpu_level cpu;
     const dense_kernels *kernels;
     model_layer *layers; /* [n_layers] */

@@ -359,6 +359,92 @@ static void test_no_memory(void **state) {
     end_job(&j);
 }
 
+/* ---- precision ---- */
+
+static void use_precision(job *j, model_precision precision) {
+    char *path = strdup(weights_path(model_weights(j->m)));
+    err e;
+    model_close(j->m);
+    assert_ok(model_open_as(&j->c, path, precision, &j->m, &e), &e);
+    free(path);
+}
+
+/* What the file says of the distance from float32 is what two files of the same rows say, over the first batch. */
+static void test_deviation_is_measured(void **state) {
+    (void)state;
+    enum { HOOKS = 3, BATCH_DOCS = 3 };
+    job j;
+    err e;
+    begin_job(&j);
+    for (int d = 0; d < 5; d++) {
+        uint32_t tokens[TOKENS];
+        for (int i = 0; i < TOKENS; i++) tokens[i] = (uint32_t)((d * 31 + i * 7) % 288);
+        add_document(&j.k, tokens, TOKENS);
+    }
+    use_hooks(&j, 4, HOOKS);
+    j.o.dtype = STORE_F32;
+    j.o.batch_tokens = BATCH_DOCS * TOKENS + 1;
+    store_info info;
+    float *exact[HOOKS];
+    assert_ok(capture(&j, &e), &e);
+    for (int h = 0; h < HOOKS; h++) exact[h] = read_hook(&j, h, &info);
+    assert_int_equal(info.precision, MODEL_F32);
+    assert_true(info.hooks[0].deviation.mean == 0 && info.hooks[0].deviation.max == 0);
+
+    use_precision(&j, MODEL_INT8);
+    assert_int_equal(capture(&j, &e), ERR_MISMATCH);
+    assert_says(&e, "precision");
+    assert_int_equal(unlink(j.path), 0);
+    assert_ok(capture(&j, &e), &e);
+    for (int h = 0; h < HOOKS; h++) {
+        float *x = read_hook(&j, h, &info);
+        double sum = 0, most = 0;
+        int64_t d = info.hooks[h].d_model, n = BATCH_DOCS * (TOKENS - 1);
+        assert_int_equal(info.precision, MODEL_INT8);
+        for (int64_t i = 0; i < n; i++) {
+            double off = 0, length = 0;
+            for (int64_t k = 0; k < d; k++) {
+                double a = x[i * d + k], b = exact[h][i * d + k];
+                off += (a - b) * (a - b), length += b * b;
+            }
+            sum += sqrt(off / length), most = fmax(most, sqrt(off / length));
+        }
+        if (!(most > 1e-4 && most < 0.5))
+            fail_msg("hook %d: %g of a row's length", h, most); /* 8 bits: rounded, not broken */
+        assert_true(fabs(info.hooks[h].deviation.mean - sum / (double)n) <= 1e-12);
+        assert_true(fabs(info.hooks[h].deviation.max - most) <= 1e-12);
+        free(x), free(exact[h]);
+    }
+    assert_ok(capture(&j, &e), &e); /* continues: nothing is missing */
+    assert_int_equal(j.r.tokens_run, 0);
+    end_job(&j);
+}
+
+/* Rows of a model in whole numbers have the same bits alone and in any batch, on any number of threads. */
+static void test_int8_does_not_depend_on_the_batch(void **state) {
+    (void)state;
+    static const int64_t batches[] = {1, 500, 4096};
+    float *first = NULL;
+    store_info info;
+    for (int b = 0; b < 3; b++) {
+        job j;
+        err e;
+        begin_job(&j);
+        use_precision(&j, MODEL_INT8);
+        j.c.threads = 1 + b;
+        add_documents(&j, 900, 0);
+        j.o.dtype = STORE_F32;
+        j.o.batch_tokens = batches[b];
+        assert_ok(capture(&j, &e), &e);
+        float *x = read_hook(&j, 0, &info);
+        if (first) assert_memory_equal(first, x, (size_t)(info.n_rows * info.hooks[0].d_model) * sizeof *x);
+        if (first) free(x);
+        if (!first) first = x;
+        end_job(&j);
+    }
+    free(first);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_killed_and_continued),
@@ -368,6 +454,8 @@ int main(void) {
         cmocka_unit_test(test_beyond_float16),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_deviation_is_measured),
+        cmocka_unit_test(test_int8_does_not_depend_on_the_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -167,6 +167,115 @@ static void forms_are_exact(void **state) {
     assert_int_equal(gemm_form_of("Q4_0", 48), GEMM_F32);
 }
 
+/* ---- whole numbers ---- */
+
+/* Any weights as GEMM_INT8: from blocks of a type, or from floats when blocks is NULL. */
+static gemm_weights packed_int8(cpu_level level, const quant_type *t, const uint8_t *blocks, const float *w, int64_t n,
+                                int64_t k) {
+    size_t size, panel_size;
+    int64_t panel = gemm_panel(level);
+    float *from = normals(panel * k, 9);
+    assert_true(gemm_packed_size(level, GEMM_INT8, n, k, &size) && gemm_panel_size(level, GEMM_INT8, k, &panel_size));
+    gemm_weights out = {.form = GEMM_INT8, .n = n, .k = k, .panels = normals((int64_t)(size / sizeof(float)), 9)};
+    for (int64_t j = 0; j < n; j += panel) {
+        const void *rows[32];
+        int64_t n_rows = n - j < panel ? n - j : panel;
+        for (int64_t i = 0; blocks && i < n_rows; i++)
+            rows[i] = blocks + (size_t)((j + i) * k / t->block_size) * t->block_bytes;
+        if (blocks)
+            assert_true(gemm_pack_blocks(level, t->name, rows, n_rows, k, from));
+        else
+            gemm_pack_floats(level, w + j * k, n_rows, k, from);
+        gemm_pack_int8(level, blocks ? gemm_form_of(t->name, k) : GEMM_F32, from, k,
+                       (char *)out.panels + (size_t)(j / panel) * panel_size);
+    }
+    free(from);
+    return out;
+}
+
+/* x^ and w^ as they are rounded, in double; y differs by the rounding of its float32 sums alone: each of the k / 32 groups adds
+ * scale u and offset, neither above 4 times the largest weight of the group, and rounds at most six times on the way. */
+static void check_sums(const float *y, const float *x, const float *w, bool rounded, const float *bias, int64_t m, int64_t n,
+                       int64_t k) {
+    double *xs = malloc((size_t)(m * k) * sizeof *xs), *ws = malloc((size_t)(n * k) * sizeof *ws);
+    for (int64_t i = 0; i < m; i++) ref_round_int8(xs + i * k, x + i * k, k);
+    for (int64_t j = 0; j < n; j++) ref_round_int8(ws + j * k, w + j * k, k);
+    for (int64_t i = 0; i < n * k && !rounded; i++) ws[i] = (double)w[i];
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            double want = bias ? (double)bias[j] : 0, size = fabs(want), off = 0, slack = 0;
+            for (int64_t g = 0; g < k; g += 32) {
+                double largest = 0, most_x = 0, sum_x = 0, sum_w = 0;
+                for (int64_t l = g; l < g + 32 && l < k; l++) {
+                    want += xs[i * k + l] * ws[j * k + l];
+                    largest = fmax(largest, fabs((double)w[j * k + l]));
+                    most_x = fmax(most_x, fabs((double)x[i * k + l]));
+                    sum_x += fabs(xs[i * k + l]), sum_w += fabs(ws[j * k + l]);
+                    off += (double)x[i * k + l] * (double)w[j * k + l];
+                }
+                size += 8 * largest * sum_x;
+                /* half a step of x with w^, half a step of w with x */
+                slack += most_x / 254 * sum_w + (rounded ? largest / 254 * (sum_x + 32 * most_x / 254) : 0);
+            }
+            double error = ldexp(1, -24) * (double)(k / 32 + 8) * size;
+            assert_true(fabs((double)y[i * (n + 1) + j] - want) <= error);
+            assert_true(fabs((double)y[i * (n + 1) + j] - off - (bias ? (double)bias[j] : 0)) <= 1.001 * slack + error);
+        }
+    free(xs), free(ws);
+}
+
+/* Against the reference at the lowest level; the others must have its bits, as must any number of rows and threads. */
+static void check_int8(const char *type, int64_t n, int64_t k) {
+    static const int64_t rows_of_x[] = {1, 2, 5, 6, 7, 13, 97};
+    enum { M = 97 };
+    const quant_type *t = type ? quant_by_name(type) : NULL;
+    float *w = normals(n * k, 1), *x = normals(M * k, 2), *bias = normals(n, 3), *y = normals(M * (n + 1), 4),
+          *again = normals(M * (n + 1), 5);
+    uint8_t *blocks = t ? random_blocks(t, n, k) : NULL;
+    if (t) t->dequantize(blocks, n * k, w);
+    memset(x + k, 0, (size_t)(k < 32 ? k : 32) * sizeof *x); /* a group of zeros, and one that is all but that */
+    for (int j = 0; j < 32 && j < k; j++) x[j] = 1e-35f;
+    for (cpu_level level = CPU_PORTABLE; level <= cpu_best(); level++) {
+        gemm_weights panels = packed_int8(level, t, blocks, w, n, k);
+        if (level == CPU_PORTABLE) {
+            run(level, 1, M, n, k, x, panels, bias, y);
+            check_sums(y, x, w, !t, bias, M, n, k);
+        }
+        for (int i = 0; i < COUNT(rows_of_x); i++) {
+            run(level, 2, rows_of_x[i], n, k, x, panels, bias, again);
+            assert_memory_equal(y, again, (size_t)(rows_of_x[i] * (n + 1)) * sizeof *y);
+        }
+        free(panels.panels);
+    }
+    free(w), free(x), free(bias), free(y), free(again), free(blocks);
+}
+
+static void whole_numbers_at_every_level(void **state) {
+    (void)state;
+    static const char *const types[] = {NULL, "Q4_0", "Q4_1", "Q8_0"};
+    for (int t = 0; t < COUNT(types); t++)
+        for (int i = 0; i < COUNT(ns); i++) {
+            check_int8(types[t], ns[i], 32);
+            if (!types[t]) check_int8(NULL, ns[i], 31), check_int8(NULL, ns[i], 97);
+            if (ns[i] < 100) check_int8(types[t], ns[i], 1024 + 96);
+        }
+}
+
+/* A number that is not finite must not turn into an ordinary one. */
+static void whole_numbers_of_none(void **state) {
+    (void)state;
+    enum { N = 40, K = 64 };
+    for (cpu_level level = CPU_PORTABLE; level <= cpu_best(); level++)
+        for (int i = 0; i < 2; i++) {
+            float *w = normals(N * K, 1), *x = normals(2 * K, 2), *y = normals(2 * (N + 1), 3);
+            gemm_weights panels = packed_int8(level, NULL, NULL, w, N, K);
+            x[K + 40] = i ? NAN : -INFINITY;
+            run(level, 1, 2, N, K, x, panels, NULL, y);
+            for (int64_t j = 0; j < N; j++) assert_true(isfinite(y[j]) && isnan(y[N + 1 + j]));
+            free(w), free(x), free(y), free(panels.panels);
+        }
+}
+
 static void scale_too_large_for_its_form(void **state) {
     (void)state;
     uint8_t block[18] = {0}, panel[32 * 34];
@@ -190,7 +299,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_of_odd_shapes), cmocka_unit_test(several_products_of_one_x),
         cmocka_unit_test(forms_are_exact),        cmocka_unit_test(scale_too_large_for_its_form),
-        cmocka_unit_test(sizes_that_overflow),
+        cmocka_unit_test(sizes_that_overflow),    cmocka_unit_test(whole_numbers_at_every_level),
+        cmocka_unit_test(whole_numbers_of_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,12 +9,13 @@
 #define MATH_KERNELS_FORMS_H
 
 #include "core/half.h"
+#include "math/gemm.h"
 #include "math/kernels/tile.h"
 
 #include <string.h>
 
 enum {
-    GROUP = 32, /* of k, that share a scale */
+    GROUP = GEMM_GROUP,
     Q4_GROUP_BYTES = TILE_COLS * (2 + 2 + GROUP / 2),
     Q8_GROUP_BYTES = TILE_COLS * (2 + GROUP),
 };

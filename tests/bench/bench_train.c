@@ -2,7 +2,7 @@
  *
  *   bench_train [d_in [d_sae [k [batch [steps]]]]]      default 576 9216 32 4096 8
  *
- * Rows are sums of 32 of as many planted directions as there are latents, plus noise. "float" and "whole": how TopK's largest
+ * Rows are sums of k of as many planted directions as there are latents, plus noise. "float" and "whole": how TopK's largest
  * scores are looked for (sae/top.h); "dense": ReLU with half of the latents firing, all of it matrix products. "of bound" is the
  * time that x W_enc^T alone takes at the machine's peak, of whole numbers for "whole" and else of float32, divided by the step's;
  * "of GEMM" is the same with OpenBLAS's time of that product. The last lines have 5 % of the latents dead. */
@@ -47,7 +47,7 @@ static void make_rows(const shape *s, const float *directions, float *x) {
     for (int64_t i = 0; i < s->batch; i++) {
         rng r = rng_stream(2, RNG_SYNTHETIC, (uint64_t)i);
         for (int64_t j = 0; j < s->d_in; j++) x[i * s->d_in + j] = 0.3f * (float)rng_normal(&r);
-        for (int f = 0; f < 32; f++) {
+        for (int64_t f = 0; f < s->k; f++) {
             const float *w = directions + (int64_t)rng_below(&r, (uint64_t)s->d_sae) * s->d_in;
             float a = 2 + 4 * (float)rng_uniform(&r);
             for (int64_t j = 0; j < s->d_in; j++) x[i * s->d_in + j] += a * w[j];

@@ -50,6 +50,22 @@ static inline float vec_largest(vec a) { return _mm512_reduce_max_ps(a); }
 static inline vec vec_low_bits_to_exponent(vec a) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 23));
 }
+/* Row i of a square of LANES vectors becomes column i: in fours within quarters, then the quarters among each other. */
+static inline void vec_transpose(vec a[LANES]) {
+    vec t[LANES];
+    for (int i = 0; i < LANES; i += 4) {
+        vec low01 = _mm512_unpacklo_ps(a[i], a[i + 1]), high01 = _mm512_unpackhi_ps(a[i], a[i + 1]);
+        vec low23 = _mm512_unpacklo_ps(a[i + 2], a[i + 3]), high23 = _mm512_unpackhi_ps(a[i + 2], a[i + 3]);
+        t[i] = _mm512_shuffle_ps(low01, low23, 0x44), t[i + 1] = _mm512_shuffle_ps(low01, low23, 0xee);
+        t[i + 2] = _mm512_shuffle_ps(high01, high23, 0x44), t[i + 3] = _mm512_shuffle_ps(high01, high23, 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        vec even01 = _mm512_shuffle_f32x4(t[i], t[i + 4], 0x88), odd01 = _mm512_shuffle_f32x4(t[i], t[i + 4], 0xdd);
+        vec even23 = _mm512_shuffle_f32x4(t[i + 8], t[i + 12], 0x88), odd23 = _mm512_shuffle_f32x4(t[i + 8], t[i + 12], 0xdd);
+        a[i] = _mm512_shuffle_f32x4(even01, even23, 0x88), a[i + 8] = _mm512_shuffle_f32x4(even01, even23, 0xdd);
+        a[i + 4] = _mm512_shuffle_f32x4(odd01, odd23, 0x88), a[i + 12] = _mm512_shuffle_f32x4(odd01, odd23, 0xdd);
+    }
+}
 
 #elif defined(__AVX2__) && defined(__FMA__)
 
@@ -93,6 +109,19 @@ static inline float vec_largest(vec a) {
 static inline vec vec_low_bits_to_exponent(vec a) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 23));
 }
+static inline void vec_transpose(vec a[LANES]) {
+    vec t[LANES];
+    for (int i = 0; i < LANES; i += 4) {
+        vec low01 = _mm256_unpacklo_ps(a[i], a[i + 1]), high01 = _mm256_unpackhi_ps(a[i], a[i + 1]);
+        vec low23 = _mm256_unpacklo_ps(a[i + 2], a[i + 3]), high23 = _mm256_unpackhi_ps(a[i + 2], a[i + 3]);
+        t[i] = _mm256_shuffle_ps(low01, low23, 0x44), t[i + 1] = _mm256_shuffle_ps(low01, low23, 0xee);
+        t[i + 2] = _mm256_shuffle_ps(high01, high23, 0x44), t[i + 3] = _mm256_shuffle_ps(high01, high23, 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        a[i] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x20);
+        a[i + 4] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x31);
+    }
+}
 
 #else
 
@@ -133,6 +162,12 @@ static inline vec vec_low_bits_to_exponent(vec a) {
     for (int l = 0; l < LANES; l++) bits[l] <<= 23;
     memcpy(&a, bits, sizeof bits);
     return a;
+}
+static inline void vec_transpose(vec a[LANES]) {
+    vec t[LANES];
+    memcpy(t, a, sizeof t);
+    for (int i = 0; i < LANES; i++)
+        for (int l = 0; l < LANES; l++) a[l].lane[i] = t[i].lane[l];
 }
 
 #undef VEC_EACH

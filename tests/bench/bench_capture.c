@@ -3,7 +3,10 @@
  *   bench_capture [tokens [layer [threads]]]      default 16384 16 and all cores
  *
  * Documents are random tokens at context 256, which cost what text costs. "writing" is the share of the capture's time in
- * converting, writing and syncing chunks; "of forward" the capture's rate over that of the passes alone, median of 3 each. */
+ * converting, writing and syncing chunks; "of forward" the capture's rate over that of the passes alone, median of 3 each; "of
+ * peak" what of the machine's measured float32 operations both use. */
+#include "support/flops.h"
+#include "support/peak.h"
 #include "support/test.h"
 
 #include "activations/capture.h"
@@ -12,16 +15,9 @@
 #include "core/rng.h"
 
 #include <omp.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { CONTEXT = 256, BATCH = 4096, ROUNDS = 3, STREAM_ROWS = 1 << 20, D = 576 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void must(err_code rc, const err *e) {
     if (!rc) return;
@@ -66,27 +62,27 @@ static double forward(const ctx *c, model *m, const token_corpus *k, hook_point 
     static int32_t seq[BATCH], pos[BATCH];
     model_hook hook = {at, look_away, NULL};
     err e;
-    double began = now();
+    double began = seconds_now();
     for (int i = 0; i < BATCH; i++) seq[i] = i / CONTEXT, pos[i] = i % CONTEXT;
     for (int64_t t = 0; t < k->n_tokens; t += BATCH) {
         model_batch b = {k->n_tokens - t < BATCH ? k->n_tokens - t : BATCH, k->tokens + t, seq, pos};
         must(model_forward(c, m, &b, NULL, &hook, 1, NULL, &e), &e);
     }
-    return now() - began;
+    return seconds_now() - began;
 }
 
 static void stream(const ctx *c, const char *path) {
     source_opts o = SOURCE_DEFAULTS;
     source *s;
     err e;
-    double began = now();
+    double began = seconds_now();
     must(source_open_hdf5(c, path, &o, &s, &e), &e);
     float *x = malloc((size_t)(BATCH * s->d_in) * sizeof *x);
     must(source_read(s, c, 0, 1, x, &e), &e);
-    printf("shuffled rows   %lld in the file, opened in %.2f s", (long long)s->n_rows, now() - began);
-    began = now();
+    printf("shuffled rows   %lld in the file, opened in %.2f s", (long long)s->n_rows, seconds_now() - began);
+    began = seconds_now();
     for (int64_t r = 0; r < STREAM_ROWS; r += BATCH) must(source_read(s, c, r, BATCH, x, &e), &e);
-    printf(", %.2f M rows/s at d %lld\n", STREAM_ROWS / (now() - began) / 1e6, (long long)s->d_in);
+    printf(", %.2f M rows/s at d %lld\n", STREAM_ROWS / (seconds_now() - began) / 1e6, (long long)s->d_in);
     free(x);
     source_close(s);
 }
@@ -104,15 +100,15 @@ static void stream_of_random_rows(const ctx *c, model *m, const char *path, int6
     must(mem_new(&x, STORE_CHUNK_ROWS, D * sizeof *x, "rows", &e), &e);
     for (int64_t i = 0; i < k.n_tokens; i++) row_token[i] = (uint64_t)i;
     for (int64_t i = 0; i < STORE_CHUNK_ROWS * D; i++) x[i] = (float)rng_normal(&r);
-    double began = now();
+    double began = seconds_now();
     must(store_create(path, &info, &k, row_token, k.n_tokens, model_tokenizer(m), &s, &e), &e);
-    printf("new file        %.0f MB laid out in %.2f s\n", (double)k.n_tokens * D * 2e-6, now() - began);
-    began = now();
+    printf("new file        %.0f MB laid out in %.2f s\n", (double)k.n_tokens * D * 2e-6, seconds_now() - began);
+    began = seconds_now();
     for (int64_t i = 0; i * STORE_CHUNK_ROWS < k.n_tokens; i++) must(store_write_chunk(s, c, 0, i, x, &e), &e);
-    double written = now();
+    double written = seconds_now();
     must(store_finish_hook(s, c, 0, &e), &e);
     printf("chunks          %.2f M rows/s converted, written, synced; statistics in %.2f s\n",
-           (double)k.n_tokens / (written - began) / 1e6, now() - written);
+           (double)k.n_tokens / (written - began) / 1e6, seconds_now() - written);
     store_close(s);
     stream(c, path);
     free(x), free(row_token);
@@ -125,7 +121,7 @@ int main(int argc, char **argv) {
     hook_point at = {argc > 2 ? atoi(argv[2]) : 16, HOOK_RESID_POST};
     ctx c = test_ctx(argc > 3 ? atoi(argv[3]) : omp_get_max_threads());
     char *dir = test_make_dir(), path[4096];
-    double passes[ROUNDS], captures[ROUNDS], writing[ROUNDS];
+    double passes[ROUNDS], captures[ROUNDS], writing[ROUNDS], peak = 0;
     model *m;
     err e;
     if (!model_path) return TEST_SKIP;
@@ -137,16 +133,19 @@ int main(int argc, char **argv) {
     forward(&c, m, &k, at); /* packs the weights */
     for (int i = 0; i < ROUNDS; i++) {
         capture_result r;
+        peak = fmax(peak, peak_f32(&c));
         passes[i] = forward(&c, m, &k, at);
         unlink(path);
         must(capture_run(&c, m, &k, path, &o, &r, &e), &e);
         captures[i] = r.seconds, writing[i] = r.writing_seconds / r.seconds;
     }
-    double pass = median(passes), whole = median(captures);
-    printf("%lld tokens to block %d, %d threads, %s\n", (long long)k.n_tokens, at.layer, c.threads, cpu_level_name(c.cpu));
-    printf("forward alone   %.0f tokens/s\n", (double)k.n_tokens / pass);
-    printf("capture         %.0f tokens/s, %.3f of forward, writing %.1f %%\n", (double)k.n_tokens / whole, pass / whole,
-           100 * median(writing));
+    double pass = median(passes), whole = median(captures),
+           flops = (double)k.n_tokens * (at.layer + 1) * block_flops(model_config_of(m), CONTEXT);
+    printf("%lld tokens to block %d, %d threads, %s: peak %.1f GFLOP/s\n", (long long)k.n_tokens, at.layer, c.threads,
+           cpu_level_name(c.cpu), peak / 1e9);
+    printf("forward alone   %.0f tokens/s, %.0f %% of peak\n", (double)k.n_tokens / pass, 100 * flops / pass / peak);
+    printf("capture         %.0f tokens/s, %.0f %% of peak, %.3f of forward, writing %.1f %%\n", (double)k.n_tokens / whole,
+           100 * flops / whole / peak, pass / whole, 100 * median(writing));
     unlink(path);
     stream_of_random_rows(&c, m, path, 1024);
     corpus_release(&k);

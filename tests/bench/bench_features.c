@@ -3,8 +3,10 @@
  *   bench_features [rows [d_sae [k [threads]]]]      default 32768 8192 32 and all cores
  *
  * Rows are random sums of decoder rows on a corpus of Zipf-distributed words, so features fire on tokens and labels have
- * something to find. "of GEMM" is the time of x W_enc^T alone divided by the stage's. */
+ * something to find. "of GEMM" is the time of x W_enc^T alone divided by the stage's; its own line says what of the
+ * machine's measured peak it uses. */
 #include "support/mini_corpus.h"
+#include "support/peak.h"
 #include "support/test.h"
 
 #include "analysis/examples.h"
@@ -17,15 +19,8 @@
 #include "sae/variants/variants.h"
 
 #include <omp.h>
-#include <time.h>
 
 enum { D = 576, VOCAB = 4000, DOC = 256, BATCH = 4096 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void must(err_code rc, const err *e) {
     if (rc) {
@@ -72,11 +67,11 @@ static void make_rows(const mini_corpus *m, const sae *s, float *x) {
 
 static double gemm_seconds(const ctx *c, const sae *s, const float *x, int64_t n) {
     float *y = malloc((size_t)BATCH * (size_t)s->cfg.d_sae * sizeof *y);
-    double started = now();
+    double started = seconds_now();
     for (int64_t r = 0; r < n; r += BATCH)
         blas_gemm_nt(c, n - r < BATCH ? n - r : BATCH, s->cfg.d_sae, D, x + r * D, D, s->W_enc, D, 0, y, s->cfg.d_sae);
     free(y);
-    return now() - started;
+    return seconds_now() - started;
 }
 
 static void encode(const ctx *c, const sae *s, const float *x, int64_t n, sparse_acts *all) {
@@ -145,26 +140,27 @@ int main(int argc, char **argv) {
            (long long)d_sae, (long long)k, c.threads, cpu_level_name(c.cpu));
 
     gemm_seconds(&c, s, x, m.n_rows); /* warm */
-    double gemm = gemm_seconds(&c, s, x, m.n_rows), whole = now();
+    double peak = peak_f32(&c), flops = 2 * (double)m.n_rows * (double)d_sae * D;
+    double gemm = gemm_seconds(&c, s, x, m.n_rows), whole = seconds_now();
     print_stage("encoder GEMM alone", gemm, m.n_rows, gemm);
-    printf("%-28s %8.1f GFLOP/s\n", "", 2e-9 * (double)m.n_rows * (double)d_sae * D / gemm);
-    double t = now();
+    printf("%-28s %8.0f %% of the measured peak of %.1f GFLOP/s\n", "", 100 * flops / gemm / peak, peak / 1e9);
+    double t = seconds_now();
     encode(&c, s, x, m.n_rows, &codes);
-    print_stage("encode", now() - t, m.n_rows, gemm);
-    t = now();
+    print_stage("encode", seconds_now() - t, m.n_rows, gemm);
+    t = seconds_now();
     must(postings_build(d_sae, codes.n_rows, codes.indptr, codes.indices, codes.values, &p, &e), &e);
-    print_stage("postings", now() - t, m.n_rows, gemm);
-    t = now();
+    print_stage("postings", seconds_now() - t, m.n_rows, gemm);
+    t = seconds_now();
     describe(&c, &m, &p, false);
-    print_stage("examples, histograms", now() - t, m.n_rows, gemm);
-    t = now();
+    print_stage("examples, histograms", seconds_now() - t, m.n_rows, gemm);
+    t = seconds_now();
     describe(&c, &m, &p, true);
-    print_stage("labels", now() - t, m.n_rows, gemm);
-    t = now();
+    print_stage("labels", seconds_now() - t, m.n_rows, gemm);
+    t = seconds_now();
     top_entry *best = calloc((size_t)d_sae * 8, sizeof *best);
     must(decoder_neighbours(&c, s->W_dec, d_sae, D, 8, best, &e), &e);
-    print_stage("decoder neighbours", now() - t, m.n_rows, gemm);
-    print_stage("all", now() - whole, m.n_rows, gemm);
+    print_stage("decoder neighbours", seconds_now() - t, m.n_rows, gemm);
+    print_stage("all", seconds_now() - whole, m.n_rows, gemm);
 
     free(best);
     postings_release(&p);

@@ -4,6 +4,7 @@
  *   bench_large FILE [TOKENS [CONTEXT [LAYER [THREADS]]]]      default 1024 tokens in one document, to block 16, 2 threads
  *
  * FILE is written when it is absent: 3.9 GB of random weights in Q4_0, in the shape of LLaMA 2 7B. Delete it afterwards. */
+#include "support/flops.h"
 #include "support/large_model.h"
 #include "support/peak.h"
 #include "support/test.h"
@@ -50,12 +51,6 @@ static double run(const ctx *c, model *m, int64_t n, int64_t context, int layer)
     return seconds;
 }
 
-static double flops(int64_t n, int64_t context, int layer) {
-    double d = (double)shape.d_model, matrices = 2 * d * (4 * d + 3 * (double)shape.d_ff),
-           attention = 2 * d * (double)context;
-    return (layer + 1) * (double)n * (matrices + attention);
-}
-
 int main(int argc, char **argv) {
     int64_t n = argc > 2 ? atoll(argv[2]) : 1024, context = argc > 3 ? atoll(argv[3]) : n;
     int layer = argc > 4 ? atoi(argv[4]) : 16;
@@ -74,12 +69,12 @@ int main(int argc, char **argv) {
                       (double)((n + 1023) / 1024) * (double)announced.pass_1024;
     for (int i = 0; i < 2; i++) { /* the first packs the weights */
         double seconds = run(&c, m, n, context, layer);
+        double flops = (double)(layer + 1) * (double)n * block_flops(model_config_of(m), context);
         peak = fmax(peak, peak_f32(&c));
         printf("%lld tokens at context %lld to block %d: %.1f s, %.1f tokens/s, %.0f %% of %.1f GFLOP/s; "
                "%.2f GB resident, %.2f announced\n",
-               (long long)n, (long long)context, layer, seconds, (double)n / seconds,
-               100 * flops(n, context, layer) / seconds / peak, peak / 1e9, ((double)peak_resident_bytes() - before) / 1e9,
-               expected / 1e9);
+               (long long)n, (long long)context, layer, seconds, (double)n / seconds, 100 * flops / seconds / peak,
+               peak / 1e9, ((double)peak_resident_bytes() - before) / 1e9, expected / 1e9);
     }
     model_close(m);
     return 0;

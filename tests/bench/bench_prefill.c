@@ -5,6 +5,7 @@
  *
  * Passes are run three times; the best counts. The peak is measured again beside every row: shared machines change speed.
  */
+#include "support/flops.h"
 #include "support/peak.h"
 #include "support/test.h"
 
@@ -42,13 +43,6 @@ static float *random_floats(int64_t n) {
 
 /* ---- whole passes ---- */
 
-static double matrix_flops(const model_config *g) { /* of a block, per token */
-    double d_q = (double)(g->n_heads * g->d_head), d_kv = (double)(g->n_kv_heads * g->d_head);
-    return 2 * (double)g->d_model * (2 * d_q + 2 * d_kv + 3 * (double)g->d_ff);
-}
-
-static double attention_flops(const model_config *g, double keys) { return 4 * (double)(g->n_heads * g->d_head) * keys; }
-
 static err_code look(void *user, const ctx *cc, const hook_rows *rows, err *ee) {
     (void)user, (void)cc, (void)rows, (void)ee;
     return ERR_OK;
@@ -82,7 +76,7 @@ static void prefill_row(model *m, const char *note, int64_t context, bool whole)
     float *hidden = random_floats(BATCH * g->d_model);
     model_hook hook = {.at = {.layer = CAPTURE_LAYER, .kind = HOOK_RESID_POST}, .fn = look};
     int64_t layers = whole ? g->n_layers : CAPTURE_LAYER + 1;
-    double flops = (double)layers * (matrix_flops(g) + attention_flops(g, (double)(context + 1) / 2)), peak = peak_f32(&c);
+    double flops = (double)layers * block_flops(g, context), peak = peak_f32(&c);
     BEST_OF(seconds, MUST(model_forward(&c, m, &t.b, NULL, &hook, !whole, whole ? hidden : NULL, &e)));
     peak = fmax(peak, peak_f32(&c));
     printf("| %s%s | %lld | %.0f | %.1f | %.0f %% |\n", whole ? "all blocks" : "to block 16", note, (long long)context,

@@ -53,9 +53,10 @@ static void print_auroc(const json_t *x) {
 void find_print_detectors(const json_t *found, size_t max, size_t places) {
     size_t i, j;
     json_t *x, *place;
-    printf(
-        "Detectors: features that fire on it. Of %.0f mentions and %.0f hard negatives on the half that did not choose.\n\n",
-        number(found, "positives"), number(found, "negatives"));
+    printf("Detectors: features that fire on it, best first on the half that chose them; the figures are of the other half, "
+           "%.0f "
+           "mentions and %.0f hard negatives.\n\n",
+           number(found, "positives"), number(found, "negatives"));
     printf("%8s %7s  %16s %9s %9s %9s  %s\n", "feature", "AUROC", "95 % interval  ", "v. text", "fires on", "density",
            "label");
     json_array_foreach(json_object_get(found, "detectors"), i, x) {
@@ -104,8 +105,8 @@ static void print_causes(const json_t *causes, size_t max) {
 
 void find_print_causes(const json_t *found, size_t max) {
     const json_t *of_words = json_object_get(found, "word_causes");
-    printf("Causes: features that make the model say it when clamped, of %.0f tried. Changes of log p in nats, on prompts "
-           "that did not choose.\n\n",
+    printf("Causes: of %.0f tried, features that make the model say it when clamped, best first on the prompts that chose "
+           "them; the figures, changes of log p in nats, are of other prompts.\n\n",
            number(found, "candidates"));
     print_causes(json_object_get(found, "causes"), max);
     print_names("\nrelated words:", json_object_get(found, "words"), 12);

@@ -1,5 +1,6 @@
 # One sentence each, with the exit code: no folder, an unknown variant, too few rows, more latents a
-# row than there are, no such file, not HDF5, no such dataset, an autoencoder that is not ours to write over.
+# row than there are, words that are neither a number nor a choice, no such file, not HDF5, no such dataset, an autoencoder
+# that is not ours to write over.
 model=golden/models/llama/model.gguf
 train() {
     sae train "$@" --quiet
@@ -14,6 +15,7 @@ train a.h5 --out s
 train a.h5 --out s --batch 4 --k 40 --width 30
 train a.h5 --out s --batch 4 --rows 3 --k 2 --width 30
 train a.h5 --out s --lr fast
+train a.h5 --out s --preselect maybe
 train none.h5 --out s
 train text.h5 --out s
 train a.h5 --out s --dataset blocks.2.hook_resid_post

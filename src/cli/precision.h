@@ -8,9 +8,10 @@
 /* A row for a command's table of options. */
 #define PRECISION_OPTION                                                                                                     \
     {                                                                                                                        \
-        "precision", OPT_CHOICE, "f32", "f32|int8",                                                                          \
-            "f32: exact; int8: products of the blocks in 8-bit whole numbers, faster and only near to that", 0, 0, false,    \
-            false                                                                                                            \
+        "precision", OPT_CHOICE, "f32", "f32|bf16|int8",                                                                     \
+            "f32: exact; bf16, int8: products of the blocks in 16-bit floats, in 8-bit whole numbers: faster and only near " \
+            "to that",                                                                                                       \
+            0, 0, false, false                                                                                               \
     }
 
 model_precision precision_read(const parsed_options *o);

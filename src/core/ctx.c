@@ -8,7 +8,7 @@
 #endif
 
 static const char *const cpu_names[] = {
-    [CPU_PORTABLE] = "portable", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512", [CPU_VNNI] = "vnni"};
+    [CPU_PORTABLE] = "portable", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512", [CPU_VNNI] = "vnni", [CPU_BF16] = "bf16"};
 
 #if defined(__x86_64__)
 static bool has_f16c(void) { /* clang's __builtin_cpu_supports does not know the name */
@@ -21,8 +21,8 @@ static cpu_level cpu_detect(void) {
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    bool vnni = __builtin_cpu_supports("avx512vnni");
-    if (avx2 && avx512) return vnni ? CPU_VNNI : CPU_AVX512;
+    bool vnni = __builtin_cpu_supports("avx512vnni"), bf16 = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
+    if (avx2 && avx512) return !vnni ? CPU_AVX512 : bf16 ? CPU_BF16 : CPU_VNNI;
     return avx2 ? CPU_AVX2 : CPU_PORTABLE;
 }
 #else

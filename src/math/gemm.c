@@ -1,5 +1,6 @@
 #include "math/gemm.h"
 #include "core/mem.h"
+#include "math/kernels/bf16.h"
 #include "math/kernels/gemm.h"
 #include "math/kernels/int8.h"
 
@@ -10,8 +11,10 @@ extern const gemm_kernels gemm_kernels_portable;
 extern const gemm_kernels gemm_kernels_avx2, gemm_kernels_avx512;
 #endif
 extern const int8_kernels int8_kernels_portable;
+extern const bf16_kernels bf16_kernels_portable;
 #if defined(__x86_64__)
 extern const int8_kernels int8_kernels_avx2, int8_kernels_avx512, int8_kernels_vnni;
+extern const bf16_kernels bf16_kernels_avx2, bf16_kernels_avx512, bf16_kernels_bf16;
 #endif
 
 static const gemm_kernels *kernels_for(cpu_level level) {
@@ -33,13 +36,26 @@ static const int8_kernels *int8_kernels_for(cpu_level level) {
     return &int8_kernels_portable;
 }
 
+static const bf16_kernels *bf16_kernels_for(cpu_level level) {
+#if defined(__x86_64__)
+    if (level >= CPU_BF16) return &bf16_kernels_bf16;
+    if (level >= CPU_AVX512) return &bf16_kernels_avx512;
+    if (level >= CPU_AVX2) return &bf16_kernels_avx2;
+#endif
+    (void)level;
+    return &bf16_kernels_portable;
+}
+
 /* ---- forms ---- */
 
 enum { GROUP = GEMM_GROUP };
 
 /* Bytes of 32 values of one row. */
-static const size_t group_row_bytes[] = {
-    [GEMM_F32] = GROUP * sizeof(float), [GEMM_Q4] = 4 + GROUP / 2, [GEMM_Q8] = 2 + GROUP, [GEMM_INT8] = 4 + 4 + GROUP};
+static const size_t group_row_bytes[] = {[GEMM_F32] = GROUP * sizeof(float),
+                                         [GEMM_Q4] = 4 + GROUP / 2,
+                                         [GEMM_Q8] = 2 + GROUP,
+                                         [GEMM_INT8] = 4 + 4 + GROUP,
+                                         [GEMM_BF16] = GROUP * sizeof(uint16_t)};
 
 /* How to add one: a row here, its packing in gemm_pack_blocks, and in kernels/forms.h what its layout is. */
 static const struct {
@@ -52,6 +68,8 @@ gemm_form gemm_form_of(const char *type, int64_t k) {
         if (!strcmp(type, forms[i].type) && k % GROUP == 0) return forms[i].form;
     return GEMM_F32;
 }
+
+bool gemm_is_compact(gemm_form form) { return form == GEMM_Q4 || form == GEMM_Q8; }
 
 int64_t gemm_panel(cpu_level level) { return kernels_for(level)->panel; }
 
@@ -84,6 +102,10 @@ void gemm_pack_int8(cpu_level level, gemm_form form, const void *panel, int64_t 
     int8_kernels_for(level)->pack(form, panel, k, out);
 }
 
+void gemm_pack_bf16(cpu_level level, const float *panel, int64_t k, void *out) {
+    bf16_kernels_for(level)->pack(panel, k, out);
+}
+
 gemm_weights gemm_rows(cpu_level level, const gemm_weights *w, int64_t first, int64_t n) {
     size_t bytes = 0;
     gemm_panel_size(level, w->form, w->k, &bytes); /* of weights that exist: cannot overflow */
@@ -106,7 +128,9 @@ void gemm_unpack(const ctx *c, const gemm_weights *w, float *panels) {
 /* A block is a stretch of rows by a stretch of columns of one product; which ones stand together changes no sum. */
 static void run_block(const ctx *c, const gemm_kernels *kernels, int64_t m, const float *x, int64_t ldx,
                       const gemm_product *p, int64_t row, int64_t column, int64_t columns) {
-    void (*block)(const gemm_block *) = p->w.form == GEMM_INT8 ? int8_kernels_for(c->cpu)->block : kernels->block;
+    void (*block)(const gemm_block *) = p->w.form == GEMM_INT8   ? int8_kernels_for(c->cpu)->block
+                                        : p->w.form == GEMM_BF16 ? bf16_kernels_for(c->cpu)->block
+                                                                 : kernels->block;
     block(&(gemm_block){.rows = m - row < GEMM_BLOCK_ROWS ? m - row : GEMM_BLOCK_ROWS,
                         .x = x + row * ldx,
                         .ldx = ldx,

@@ -158,14 +158,12 @@ done:
 /* Whether a linear's weights have to be made for this pass. */
 static bool must_unpack(const pass *p, const linear *l) {
     if (!l->rows) return false;
-    return !(l->room || l->own) || ((l->w.form == GEMM_Q4 || l->w.form == GEMM_Q8) && p->n >= UNPACK_ROWS);
+    return !(l->room || l->own) || (gemm_is_compact(l->w.form) && p->n >= UNPACK_ROWS);
 }
-
-static gemm_form multiplied_form(const linear *l) { return l->w.form == GEMM_INT8 ? GEMM_INT8 : GEMM_F32; }
 
 static size_t floats_of(const pass *p, const linear *l) {
     size_t bytes = 0;
-    gemm_packed_size(p->m->cpu, multiplied_form(l), l->w.n, l->w.k, &bytes);
+    gemm_packed_size(p->m->cpu, linear_read_form(l), l->w.n, l->w.k, &bytes);
     return bytes / sizeof(float);
 }
 
@@ -207,7 +205,7 @@ static err_code ready_layer(const pass *p, int i, model_layer *ready, err *e) {
             gemm_unpack(p->c, &l->w, panels);
         else
             linear_read(p->c, p->m->w, l, p->weight_rows, panels);
-        l->w.form = multiplied_form(l);
+        l->w.form = linear_read_form(l);
         l->w.panels = panels;
         panels += floats_of(p, l);
     }

@@ -56,39 +56,44 @@ static bool pack_panel_blocks(cpu_level level, const linear *l, int64_t p, void 
     return gemm_pack_blocks(level, l->rows->type->name, rows, n, l->w.k, panel);
 }
 
-/* Panel p as GEMM_INT8; scratch [linear_scratch]. */
-static void read_panel_int8(cpu_level level, const linear *l, int64_t p, float *scratch, void *panel) {
-    gemm_form form = l->transposed ? GEMM_F32 : gemm_form_of(l->rows->type->name, l->w.k);
+/* Panel p as GEMM_INT8 or GEMM_BF16; scratch [linear_scratch]. */
+static void read_panel_rounded(cpu_level level, const linear *l, int64_t p, float *scratch, void *panel) {
+    gemm_form form = l->transposed || l->w.form == GEMM_BF16 ? GEMM_F32 : gemm_form_of(l->rows->type->name, l->w.k);
     float *floats = scratch + gemm_panel(level) * l->w.k;
     if (form == GEMM_F32 || !pack_panel_blocks(level, l, p, floats)) {
         form = GEMM_F32;
         read_panel_floats(level, l, p, scratch, floats);
     }
-    gemm_pack_int8(level, form, floats, l->w.k, panel);
+    if (l->w.form == GEMM_INT8)
+        gemm_pack_int8(level, form, floats, l->w.k, panel);
+    else
+        gemm_pack_bf16(level, floats, l->w.k, panel);
 }
 
+gemm_form linear_read_form(const linear *l) { return gemm_is_compact(l->w.form) ? GEMM_F32 : l->w.form; }
+
 size_t linear_scratch(cpu_level level, const linear *l) {
-    return (size_t)(gemm_panel(level) * l->w.k) * (l->w.form == GEMM_INT8 ? 2 : 1);
+    return (size_t)(gemm_panel(level) * l->w.k) * (linear_read_form(l) == GEMM_F32 ? 1 : 2);
 }
 
 void linear_read(const ctx *c, const weights *w, const linear *l, float *scratch, void *panels) {
     int64_t size = gemm_panel(c->cpu), n_panels = (l->w.n + size - 1) / size;
-    bool whole_numbers = l->w.form == GEMM_INT8;
+    gemm_form form = linear_read_form(l);
     size_t bytes = 0, room = linear_scratch(c->cpu, l);
-    gemm_panel_size(c->cpu, whole_numbers ? GEMM_INT8 : GEMM_F32, l->w.k, &bytes); /* part of a size that did not overflow */
+    gemm_panel_size(c->cpu, form, l->w.k, &bytes); /* part of a size that did not overflow */
 #pragma omp parallel for num_threads(c->threads) schedule(static)
     for (int64_t thread = 0; thread < c->threads; thread++)
         for (int64_t p = thread; p < n_panels; p += c->threads) {
             char *panel = (char *)panels + (size_t)p * bytes;
-            if (whole_numbers)
-                read_panel_int8(c->cpu, l, p, scratch + (size_t)thread * room, panel);
-            else
+            if (form == GEMM_F32)
                 read_panel_floats(c->cpu, l, p, scratch + (size_t)thread * room, (float *)(void *)panel);
+            else
+                read_panel_rounded(c->cpu, l, p, scratch + (size_t)thread * room, panel);
         }
     weights_forget(w, l->rows);
 }
 
-/* In l's form, GEMM_F32 or GEMM_INT8. */
+/* In l's form, which is not compact. */
 static err_code pack_read(const ctx *c, const weights *w, linear *l, void *room, err *e) {
     size_t size;
     void *panels = room;
@@ -119,7 +124,7 @@ static bool pack_blocks(const ctx *c, const linear *l, char *panels) {
 err_code linear_pack(const ctx *c, const weights *w, linear *l, err *e) {
     size_t size;
     if (l->w.panels) return ERR_OK;
-    if (l->w.form == GEMM_F32 || l->w.form == GEMM_INT8) return pack_read(c, w, l, l->room, e);
+    if (!gemm_is_compact(l->w.form)) return pack_read(c, w, l, l->room, e);
     if (!linear_size(c->cpu, l, &size)) return err_set(e, ERR_FORMAT, "tensor %s is too large", l->rows->name);
     err_code rc = l->room ? ERR_OK : mem_new_large(&l->own, size, 1, "packed weights", e);
     if (rc != ERR_OK) return rc;

@@ -65,6 +65,7 @@ static err_code bind_linear(const model *m, const place *at, int layer, bool tra
     l->transposed = transposed;
     l->order = at->order;
     l->w = (gemm_weights){.form = transposed ? GEMM_F32 : gemm_form_of(l->rows->type->name, at->k), .n = at->n, .k = at->k};
+    if (precision == MODEL_BF16) l->w.form = GEMM_BF16;
     if (precision == MODEL_INT8) l->w.form = GEMM_INT8;
 done:
     return rc;
@@ -209,7 +210,7 @@ done:
     return rc == ERR_OK ? rc : err_prefix(e, rc, "%s", weights_path(m->w));
 }
 
-const char *const model_precision_names[] = {[MODEL_F32] = "f32", [MODEL_INT8] = "int8"};
+const char *const model_precision_names[] = {[MODEL_F32] = "f32", [MODEL_BF16] = "bf16", [MODEL_INT8] = "int8"};
 
 err_code model_open(const ctx *c, const char *path, model **out, err *e) { return model_open_as(c, path, MODEL_F32, out, e); }
 

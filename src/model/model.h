@@ -27,9 +27,11 @@ typedef struct model_config {
 typedef struct model model;
 
 /* How the products of the blocks are computed; attention, norms and the logits are always float32.
+ * MODEL_BF16: rows and weights rounded to bfloat16 (math/gemm.h). Takes 16 bits a weight in memory; faster where the machine
+ * multiplies bfloat16 (CPU_BF16).
  * MODEL_INT8: rows rounded to 8-bit numbers, 32 at a time, times the file's small numbers (Q4_0, Q4_1, Q8_0) or other weights
  * rounded likewise (math/gemm.h). Takes 10 bits a weight in memory. */
-typedef enum model_precision { MODEL_F32, MODEL_INT8, MODEL_PRECISIONS } model_precision;
+typedef enum model_precision { MODEL_F32, MODEL_BF16, MODEL_INT8, MODEL_PRECISIONS } model_precision;
 extern const char *const model_precision_names[MODEL_PRECISIONS]; /* "f32" */
 
 err_code model_open(const ctx *c, const char *path, model **out, err *e); /* MODEL_F32 */

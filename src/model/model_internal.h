@@ -37,9 +37,9 @@ bool linear_size(cpu_level level, const linear *l, size_t *bytes);
  * own, and has the file w forget it. Nothing to do the second time. */
 err_code linear_pack(const ctx *c, const weights *w, linear *l, err *e);
 
-/* Packs l as GEMM_INT8 where that is its form, else as floats, into panels of that size, and has w forget it;
- * scratch [c->threads, linear_scratch]. */
+/* Packs l as linear_read_form says, into panels of that size, and has w forget it; scratch [c->threads, linear_scratch]. */
 void linear_read(const ctx *c, const weights *w, const linear *l, float *scratch, void *panels);
+gemm_form linear_read_form(const linear *l); /* its own form, or GEMM_F32 when that is compact */
 size_t linear_scratch(cpu_level level, const linear *l);
 
 void linear_release(linear *l);

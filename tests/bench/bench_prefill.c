@@ -70,7 +70,7 @@ static tokens make_tokens(const model_config *g, int64_t n, int64_t context) {
 
 static void free_tokens(tokens *t) { free(t->ids), free(t->seq), free(t->pos); }
 
-static void prefill_row(model *m, const char *note, int64_t context, bool whole) {
+static void prefill_row(model *m, const char *precision, int64_t context, bool whole) {
     const model_config *g = model_config_of(m);
     tokens t = make_tokens(g, BATCH, context);
     float *hidden = random_floats(BATCH * g->d_model);
@@ -79,7 +79,7 @@ static void prefill_row(model *m, const char *note, int64_t context, bool whole)
     double flops = (double)layers * block_flops(g, context), peak = peak_f32(&c);
     BEST_OF(seconds, MUST(model_forward(&c, m, &t.b, NULL, &hook, !whole, whole ? hidden : NULL, &e)));
     peak = fmax(peak, peak_f32(&c));
-    printf("| %s%s | %lld | %.0f | %.1f | %.0f %% |\n", whole ? "all blocks" : "to block 16", note, (long long)context,
+    printf("| %s, %s | %lld | %.0f | %.1f | %.0f %% |\n", whole ? "all blocks" : "to block 16", precision, (long long)context,
            BATCH / seconds, flops * BATCH / seconds / 1e9, 100 * flops * BATCH / seconds / peak);
     free(hidden), free_tokens(&t);
 }
@@ -190,11 +190,14 @@ int main(int argc, char **argv) {
     printf("%s, %d threads, %s: opened in %.2f s; peak %.1f GFLOP/s, reading %.1f GB/s\n\n", model_name(m), c.threads,
            cpu_level_name(c.cpu), seconds_now() - start, peak_f32(&c) / 1e9, peak_read(&c) / 1e9);
     printf("Prefill, %d tokens a pass\n\n| depth | context | tokens/s | GFLOP/s | of peak |\n|---|---|---|---|---|\n", BATCH);
-    for (int whole = 0; whole < 2; whole++) prefill_row(m, "", 256, whole), prefill_row(m, "", 2048, whole);
-    model *rounded;
-    MUST(model_open_as(&c, path, MODEL_INT8, &rounded, &e));
-    prefill_row(rounded, ", int8", 256, false), prefill_row(rounded, ", int8", 2048, false);
-    model_close(rounded);
+    for (int whole = 0; whole < 2; whole++) prefill_row(m, "f32", 256, whole), prefill_row(m, "f32", 2048, whole);
+    for (model_precision p = MODEL_F32 + 1; p < MODEL_PRECISIONS; p++) {
+        model *rounded;
+        MUST(model_open_as(&c, path, p, &rounded, &e));
+        prefill_row(rounded, model_precision_names[p], 256, false),
+            prefill_row(rounded, model_precision_names[p], 2048, false);
+        model_close(rounded);
+    }
     parts(model_config_of(m));
     products();
     model_close(m);

@@ -50,8 +50,9 @@ AT("avx512f,avx512vnni") bytes_512(void) { CHAIN_LOOP(__m512i, _mm512_set1_epi32
 AT("avx512bw") pairs_512(void) { CHAIN_LOOP(__m512i, _mm512_set1_epi32, PAIRS_512); }
 AT("avx2") pairs_256(void) { CHAIN_LOOP(__m256i, _mm256_set1_epi32, PAIRS_256); }
 AT("sse2") pairs_128(void) { CHAIN_LOOP(__m128i, _mm_set1_epi32, PAIRS_128); }
-static const chain floats[] = {{floats_128, 4}, {floats_256, 8}, {floats_512, 16}, {floats_512, 16}}; /* of a cpu_level */
-static const chain wholes[] = {{pairs_128, 8}, {pairs_256, 16}, {pairs_512, 32}, {bytes_512, 64}};
+static const chain floats[] = {
+    {floats_128, 4}, {floats_256, 8}, {floats_512, 16}, {floats_512, 16}, {floats_512, 16}}; /* of a cpu_level */
+static const chain wholes[] = {{pairs_128, 8}, {pairs_256, 16}, {pairs_512, 32}, {bytes_512, 64}, {bytes_512, 64}};
 #else
 static void floats_1(void) {
     volatile float s[CHAINS] = {0};

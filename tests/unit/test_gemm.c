@@ -276,6 +276,90 @@ static void whole_numbers_of_none(void **state) {
         }
 }
 
+/* ---- bfloat16 ---- */
+
+static gemm_weights packed_bf16(cpu_level level, const float *w, int64_t n, int64_t k) {
+    size_t size, panel_size;
+    int64_t panel = gemm_panel(level);
+    gemm_weights floats = packed(level, w, n, k);
+    assert_true(gemm_packed_size(level, GEMM_BF16, n, k, &size) && gemm_panel_size(level, GEMM_BF16, k, &panel_size));
+    gemm_weights out = {.form = GEMM_BF16, .n = n, .k = k, .panels = normals((int64_t)(size / sizeof(float)), 9)};
+    for (int64_t p = 0; p * panel < n; p++)
+        gemm_pack_bf16(level, (float *)floats.panels + p * panel * k, k, (char *)out.panels + (size_t)p * panel_size);
+    free(floats.panels);
+    return out;
+}
+
+/* Of the rounded operands y is the float32 sum: each product exact, two roundings a step. Of x and w themselves it is off by
+ * what rounding both costs: |x w| (2 u + u^2) each, u = 2^-8. */
+static void check_bf16(cpu_level level, int64_t m, int64_t n, int64_t k) {
+    const double u = ldexp(1, -8);
+    float *x = normals(m * k, 1), *w = normals(n * k, 2), *bias = normals(n, 3), *y = normals(m * (n + 1), 4),
+          *again = normals(m * (n + 1), 5);
+    gemm_weights panels = packed_bf16(level, w, n, k);
+    run(level, 1, m, n, k, x, panels, bias, y);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            double exact = (double)bias[j], rounded = exact, size = 0;
+            for (int64_t l = 0; l < k; l++) {
+                double a = (double)x[i * k + l], b = (double)w[j * k + l];
+                exact += a * b, size += fabs(a * b);
+                rounded += (double)bf16_to_f32(bf16_from_f32((float)a)) * (double)bf16_to_f32(bf16_from_f32((float)b));
+            }
+            double got = (double)y[i * (n + 1) + j],
+                   sums = ldexp((double)(2 * k + 8), -24) * (1.01 * size + fabs((double)bias[j]));
+            if (!(fabs(got - rounded) <= sums))
+                fail_msg("level %d m %ld n %ld k %ld at %ld, %ld: %g, expected %g", level, (long)m, (long)n, (long)k, (long)i,
+                         (long)j, got, rounded);
+            assert_true(fabs(got - exact) <= (2 * u + u * u) * size + sums);
+        }
+    run(level, 3, m, n, k, x, panels, bias, again);
+    assert_memory_equal(y, again, (size_t)(m * (n + 1)) * sizeof *y);
+    for (int64_t i = 0; i < m; i += 11) { /* each row alone */
+        run(level, 1, 1, n, k, x + i * k, panels, bias, again);
+        assert_memory_equal(y + i * (n + 1), again, (size_t)n * sizeof *y);
+    }
+    free(x), free(w), free(bias), free(panels.panels), free(y), free(again);
+}
+
+static void bf16_of_odd_shapes(void **state) {
+    (void)state;
+    static const int64_t long_ks[] = {1, 2, 31, 385, 512, 513, 1025};
+    for (cpu_level level = CPU_PORTABLE; level <= cpu_best(); level++)
+        for (int i = 0; i < COUNT(ms); i++)
+            for (int j = 0; j < COUNT(ns); j++)
+                for (int l = 0; l < COUNT(long_ks); l++)
+                    if (ms[i] * ns[j] * long_ks[l] < 1000000) check_bf16(level, ms[i], ns[j], long_ks[l]);
+}
+
+static void not_finite_in_bf16(void **state) {
+    (void)state;
+    enum { N = 40, K = 64 };
+    for (cpu_level level = CPU_PORTABLE; level <= cpu_best(); level++)
+        for (int i = 0; i < 2; i++) {
+            float *w = normals(N * K, 1), *x = normals(2 * K, 2), *y = normals(2 * (N + 1), 3);
+            gemm_weights panels = packed_bf16(level, w, N, K);
+            x[K + 40] = i ? NAN : -INFINITY;
+            run(level, 1, 2, N, K, x, panels, NULL, y);
+            for (int64_t j = 0; j < N; j++) assert_true(isfinite(y[j]) && !isfinite(y[N + 1 + j]));
+            free(w), free(x), free(y), free(panels.panels);
+        }
+}
+
+/* A sum that floats hold exactly must come out so: 1 + 2^-7 is a bfloat16, 1 + 2^-8 and 1 + 3 2^-8 are ties that go to the even one. */
+static void bf16_rounds_to_even(void **state) {
+    (void)state;
+    enum { K = 6 };
+    const float x[K] = {1 + 0x1p-7f, 1 + 0x1p-8f, 1 + 0x3p-8f, 1 + 0x1.02p-8f, -3, 1}, w[K] = {1, 1, 1, 1, 1 + 0x1p-8f, 0.5f};
+    for (cpu_level level = CPU_PORTABLE; level <= cpu_best(); level++) {
+        float y[2];
+        gemm_weights panels = packed_bf16(level, w, 1, K);
+        run(level, 1, 1, 1, K, x, panels, NULL, y);
+        assert_true(y[0] == 1 + 0x1p-7f + 1 + (1 + 0x1p-6f) + (1 + 0x1p-7f) - 3 + 0.5f);
+        free(panels.panels);
+    }
+}
+
 static void scale_too_large_for_its_form(void **state) {
     (void)state;
     uint8_t block[18] = {0}, panel[32 * 34];
@@ -300,7 +384,8 @@ int main(void) {
         cmocka_unit_test(products_of_odd_shapes), cmocka_unit_test(several_products_of_one_x),
         cmocka_unit_test(forms_are_exact),        cmocka_unit_test(scale_too_large_for_its_form),
         cmocka_unit_test(sizes_that_overflow),    cmocka_unit_test(whole_numbers_at_every_level),
-        cmocka_unit_test(whole_numbers_of_none),
+        cmocka_unit_test(whole_numbers_of_none),  cmocka_unit_test(not_finite_in_bf16),
+        cmocka_unit_test(bf16_of_odd_shapes),     cmocka_unit_test(bf16_rounds_to_even),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

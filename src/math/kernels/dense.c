@@ -1,6 +1,7 @@
 /* The kernels of math/dense.h. */
 #include "math/dense.h"
 #include "core/half.h"
+#include "math/kernels/bf16.h"
 #include "math/kernels/level.h"
 #include "math/kernels/softmax.h"
 
@@ -140,27 +141,8 @@ static void KERNEL(from_f16)(float *restrict y, const uint16_t *restrict x, int6
     for (; j < n; j++) y[j] = half_to_f32(x[j]);
 }
 
-/* bf16_from_f32 and back written out, so that the compiler makes vectors of them. */
-static void KERNEL(to_bf16)(uint16_t *restrict y, const float *restrict x, int64_t n) {
-    for (int64_t j = 0; j < n; j++) {
-        union {
-            float f;
-            uint32_t u;
-        } v = {x[j]};
-        uint32_t rounded = (v.u + 0x7fff + (v.u >> 16 & 1)) >> 16, nan = v.u >> 16 | 0x40;
-        y[j] = (uint16_t)((v.u & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
-    }
-}
-
-static void KERNEL(from_bf16)(float *restrict y, const uint16_t *restrict x, int64_t n) {
-    for (int64_t j = 0; j < n; j++) {
-        union {
-            uint32_t u;
-            float f;
-        } v = {(uint32_t)x[j] << 16};
-        y[j] = v.f;
-    }
-}
+static void KERNEL(to_bf16)(uint16_t *restrict y, const float *restrict x, int64_t n) { row_to_bf16(y, x, n); }
+static void KERNEL(from_bf16)(float *restrict y, const uint16_t *restrict x, int64_t n) { row_from_bf16(y, x, n); }
 
 extern const dense_kernels KERNEL(dense_kernels);
 const dense_kernels KERNEL(dense_kernels) = {

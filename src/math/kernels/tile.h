@@ -23,6 +23,11 @@ enum { TILE_ROWS = 4, TILE_K = 384 };
 #endif
 enum { TILE_VECS = 2, TILE_COLS = TILE_VECS * LANES, TILE_STRIDE = TILE_K + 16 };
 
+/* What a step adds to a sum; a source may have defined its own, over other things than floats of the same size. */
+#ifndef TILE_MADD
+#define TILE_MADD vec_madd
+#endif
+
 #define TILE_INLINE static inline __attribute__((always_inline))
 
 /* y (+)= x w (+ bias) on rows x cols; bias NULL for none. */
@@ -54,7 +59,7 @@ TILE_INLINE void tile_rows(int rows, int64_t k_size, const float *x, const float
         for (int v = 0; v < TILE_VECS; v++) column[v] = vec_load(w + v * LANES, LANES);
         for (int r = 0; r < rows; r++) {
             vec value = vec_set(x[r * TILE_STRIDE + k]);
-            for (int v = 0; v < TILE_VECS; v++) sum[r][v] = vec_madd(value, column[v], sum[r][v]);
+            for (int v = 0; v < TILE_VECS; v++) sum[r][v] = TILE_MADD(value, column[v], sum[r][v]);
         }
     }
     for (int r = 0; r < rows; r++)

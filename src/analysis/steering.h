@@ -141,12 +141,12 @@ typedef struct steering_search_opts {
     const char *const *prompts;
     int n_prompts;                          /* the first half chooses */
     int64_t choice_samples, report_samples; /* of each prompt; the commands report STEERING_REPORT_SAMPLES times as many */
-    bool pairs;                             /* try the best candidates two by two as well */
 } steering_search_opts;
 
-/* {words[], choice[] arms, arms[] arms, best, outputs[], positions_changed, ...}: `choice` holds every candidate and the
- * difference of means at several lengths on the first half; `arms` the unsteered model, the best candidate, the best pair, the
- * best difference of means and the random controls on the second; `best` is the arm's name that won the choice and
+/* {words[], choice[] arms, finals[] arms, arms[] arms, best, outputs[], positions_changed, ...}: `choice` holds every candidate and the
+ * difference of means at several lengths on the first half, then the best features two and three together; `finals` the best
+ * of these again, on more texts; `arms` the unsteered model, the best of one, two and three features, the best difference of
+ * means and the random controls on the second half; `best` is the arm's name that won the choice and
  * `outputs` its texts. Without a database there is no difference and no random feature. New reference. */
 err_code steering_search(const ctx *c, const steering *s, const steering_candidate *candidates, int n,
                          const steering_search_opts *o, json_t **out, err *e);

@@ -523,8 +523,7 @@ static err_code steer_stage(study *s, const char *command, json_t **result, err 
                               .prompts = steer_prompts,
                               .n_prompts = STEER_PROMPTS,
                               .choice_samples = STEERING_CHOICE_SAMPLES,
-                              .report_samples = STEERING_REPORT_SAMPLES,
-                              .pairs = n > N_STRENGTHS};
+                              .report_samples = STEERING_REPORT_SAMPLES};
     o.steer.words = &words;
     o.steer.sample.seed = s->o->seed;
     TRY(steering_search(s->c, &st, candidates, n, &o, &doc, e));

@@ -27,7 +27,7 @@ static const option options[] = {
     {"baselines", OPT_FLAG, NULL, NULL,
      "also steer by random features, random directions and (with --words) difference of means", 0, 0, false, false},
     {"sweep", OPT_MAYBE, "0.5x,1x,1.5x,2x,3x", "STRENGTHS",
-     "try features given without a value at each of these, and pairs; choose on half of the prompts, report on the "
+     "try features given without a value at each of these, alone and together; choose on half of the prompts, report on the "
      "other",
      0, 0, false, false},
     {0},
@@ -254,8 +254,7 @@ static err_code steer_sweep(job *j, err *e) {
                                 .prompts = j->prompts.n ? j->prompts.items : steer_prompts,
                                 .n_prompts = j->prompts.n ? j->prompts.n : STEER_PROMPTS,
                                 .choice_samples = j->how.n_samples,
-                                .report_samples = STEERING_REPORT_SAMPLES * j->how.n_samples,
-                                .pairs = opt_count(j->o, "feature") > 1};
+                                .report_samples = STEERING_REPORT_SAMPLES * j->how.n_samples};
     TRY(steering_search(j->c, &j->s, l.items, l.n, &how, &found, e));
     if (json_integer_value(json_object_get(found, "positions_changed")))
         rc = print_sweep(j, found, e);

@@ -14,7 +14,7 @@ enum {
     LIMIT_MIN = 1024, /* candidates a row may have, at least */
     LIMIT_PER_K = 8,
     EXACT_ROWS = 8, /* up to so many rows, all exact scores cost less than bounds for a product's */
-    PRUNE_MIN = 256 /* fewer candidates are not worth a look */
+    LOOK_MIN = 512  /* fewer candidates are not worth a look */
 };
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -101,6 +101,8 @@ err_code top_init(top *t, const ctx *c, const sae *s, top_method method, const f
     for (int64_t i = 0; i < s->cfg.d_sae; i++) {
         t->most_wrong[0] = fmaxf(t->most_wrong[0], t->latents.norm[i]);
         t->most_wrong[1] = fmaxf(t->most_wrong[1], t->latents.slack[i]);
+        t->mean_norm += t->latents.norm[i] / (float)s->cfg.d_sae;
+        t->mean_error += t->latents.error[i] / (float)s->cfg.d_sae;
     }
 done:
     free(scale);
@@ -125,15 +127,16 @@ void top_release(top *t) {
 struct top_space {
     preselect_row *rows;    /* [block_rows] */
     preselect_picks *picks; /* [block_rows] candidates; their values are upper bounds of the scores */
-    int64_t *exact;         /* [block_rows] so many candidates at the head have their exact score */
-    int64_t *prune_at;      /* [block_rows] */
+    preselect_picks *best;  /* [block_rows] the k best exact scores so far */
+    float *half;            /* [block_rows] how far a score lies below its upper bound, about */
+    int64_t *look_at;       /* [block_rows] */
     bool *overflowed;       /* [block_rows] */
     char *q;                /* [block_rows, padded d] */
     float *scratch;         /* [d_in] */
     float *scores;          /* [block_rows, TILE] */
-    float *values;          /* [block_rows, room] */
+    float *values;          /* [block_rows, room], of picks, then [block_rows, 2 k], of best */
     uint32_t *indices;
-    float *copy; /* [room] of one row's candidates */
+    float *chosen; /* [room] of one row's candidates */
     uint32_t *places, *ids;
 };
 
@@ -141,18 +144,19 @@ static size_t room(const top *t) { return (size_t)(t->limit + TILE + SPARSE_SLAC
 static size_t row_bytes(const top *t) { return (size_t)(round_up(t->latents.d, t->p->group) * t->p->bits / 8); }
 
 err_code top_space_new(const top *t, top_space **out, err *e) {
-    size_t rows = (size_t)t->block_rows, all = rows * room(t);
+    size_t rows = (size_t)t->block_rows, all = rows * (room(t) + 2 * (size_t)t->s->cfg.k);
     err_code rc = mem_new0(out, 1, sizeof **out, "candidates", e);
     if (rc) return rc;
     top_space *w = *out;
     TRY(mem_new(&w->rows, rows, sizeof *w->rows, "candidates", e));
     TRY(mem_new(&w->picks, rows, sizeof *w->picks, "candidates", e));
-    TRY(mem_new(&w->exact, rows, sizeof *w->exact, "candidates", e));
-    TRY(mem_new(&w->prune_at, rows, sizeof *w->prune_at, "candidates", e));
+    TRY(mem_new(&w->best, rows, sizeof *w->best, "candidates", e));
+    TRY(mem_new(&w->half, rows, sizeof *w->half, "candidates", e));
+    TRY(mem_new(&w->look_at, rows, sizeof *w->look_at, "candidates", e));
     TRY(mem_new(&w->overflowed, rows, sizeof *w->overflowed, "candidates", e));
     TRY(mem_new(&w->values, all, sizeof *w->values, "candidates", e));
     TRY(mem_new(&w->indices, all, sizeof *w->indices, "candidates", e));
-    TRY(mem_new(&w->copy, room(t), sizeof *w->copy, "candidates", e));
+    TRY(mem_new(&w->chosen, room(t), sizeof *w->chosen, "candidates", e));
     TRY(mem_new(&w->places, room(t), sizeof *w->places, "candidates", e));
     TRY(mem_new(&w->ids, room(t), sizeof *w->ids, "candidates", e));
     if (t->method == TOP_FLOAT) {
@@ -169,15 +173,16 @@ void top_space_free(top_space *w) {
     if (!w) return;
     free(w->rows);
     free(w->picks);
-    free(w->exact);
-    free(w->prune_at);
+    free(w->best);
+    free(w->half);
+    free(w->look_at);
     free(w->overflowed);
     free(w->q);
     free(w->scratch);
     free(w->scores);
     free(w->values);
     free(w->indices);
-    free(w->copy);
+    free(w->chosen);
     free(w->places);
     free(w->ids);
     free(w);
@@ -190,114 +195,90 @@ typedef struct row {
     top_space *w;
     const float *x; /* [d_in] */
     int64_t r;
-    preselect_picks *p;
+    preselect_picks *p, *best;
 } row;
 
-static float width(const row *a, int64_t at) {
-    return at < a->w->exact[a->r] ? 0 : preselect_width(&a->t->latents, &a->w->rows[a->r], a->p->indices[at]);
-}
-
-/* Candidate at a new place, with the score it now has. */
-static void keep(row *a, int64_t to, int64_t at, float value) {
-    a->p->values[to] = value;
-    a->p->indices[to] = a->p->indices[at];
-}
-
-/* Leaves the candidates whose upper bound reaches the k-th largest lower bound, which no others can. */
-static void prune(row *a) {
-    int64_t k = a->t->s->cfg.k, n = a->p->n, kept = 0, exact = 0;
-    if (n <= k) return;
-    for (int64_t i = 0; i < n; i++) {
-        a->w->copy[i] = a->p->values[i] - width(a, i);
-        a->w->places[i] = (uint32_t)i;
+/* Puts n exact scores, in the order of latents, among the best, of which k stay. */
+static void insert(const row *a, int64_t n) {
+    preselect_picks *b = a->best;
+    const top_space *w = a->w;
+    int64_t k = a->t->s->cfg.k, mine = b->n - 1, other = n - 1;
+    for (int64_t to = b->n + n - 1; other >= 0; to--) {
+        bool stays = mine >= 0 && b->indices[mine] > w->ids[other];
+        b->values[to] = stays ? b->values[mine] : w->chosen[other];
+        b->indices[to] = stays ? b->indices[mine--] : w->ids[other--];
     }
-    float floor = nextafterf(a->t->k->keep_largest(a->w->copy, a->w->places, n, k), -INFINITY);
-    a->p->floor = fmaxf(a->p->floor, floor);
-    for (int64_t i = 0; i < n; i++) {
-        if (!(a->p->values[i] > floor)) continue;
-        exact += i < a->w->exact[a->r];
-        keep(a, kept++, i, a->p->values[i]);
-    }
-    a->p->n = kept;
-    a->w->exact[a->r] = exact;
+    b->n += n;
+    if (b->n > k) a->t->k->keep_largest(b->values, b->indices, b->n, k), b->n = k;
+    if (b->n < k) return;
+    float smallest = INFINITY;
+    for (int64_t i = 0; i < k; i++) smallest = fminf(smallest, b->values[i]);
+    a->p->floor = smallest;
 }
 
-/* Exact scores of the candidates from `from` on, which lie next to each other. */
-static void rescore(row *a, int64_t from, int64_t n, top_counts *sum) {
+/* Scores the candidates at places [n <= k], ascending, exactly; of the others those stay that can still be among the largest. */
+static void settle(const row *a, int64_t n, top_counts *sum) {
     const sae *s = a->t->s;
-    a->t->k->dots(a->x, s->cfg.d_in, s->W_enc, a->p->indices + from, n, a->p->values + from);
-    for (int64_t i = from; i < from + n; i++) a->p->values[i] += s->b_enc[a->p->indices[i]];
-    sum->rescored += n;
+    const top_space *w = a->w;
+    preselect_picks *p = a->p;
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; i++) w->ids[i] = p->indices[w->places[i]];
+    if (a->t->is_exact) {
+        for (int64_t i = 0; i < n; i++) w->chosen[i] = p->values[w->places[i]];
+    } else {
+        a->t->k->dots(a->x, s->cfg.d_in, s->W_enc, w->ids, n, w->chosen);
+        for (int64_t i = 0; i < n; i++) w->chosen[i] += s->b_enc[w->ids[i]];
+        sum->rescored += n;
+    }
+    insert(a, n);
+    for (int64_t i = 0, done = 0; i < p->n; i++) {
+        bool stays = p->values[i] >= p->floor;
+        if (done < n && w->places[done] == i) done++, stays = false;
+        p->values[kept] = p->values[i];
+        p->indices[kept] = p->indices[i];
+        kept += stays;
+    }
+    p->n = kept;
 }
 
-/* Leaves the k largest of all candidates, all of them exact: a later latent must be above the smallest. */
-static void settle(row *a, top_counts *sum) {
-    int64_t k = a->t->s->cfg.k, exact = a->w->exact[a->r];
-    rescore(a, exact, a->p->n - exact, sum);
-    if (a->p->n > k) {
-        a->p->floor = fmaxf(a->p->floor, a->t->k->keep_largest(a->p->values, a->p->indices, a->p->n, k));
-        a->p->n = k;
+/* Settles what looks better than the k-th best so far, which raises the floor. */
+static void improve(const row *a, top_counts *sum) {
+    const top_space *w = a->w;
+    int64_t k = a->t->s->cfg.k, n = 0;
+    float above = a->p->floor + w->half[a->r];
+    for (int64_t i = 0; i < a->p->n; i++) {
+        w->chosen[n] = a->p->values[i];
+        w->places[n] = (uint32_t)i;
+        n += a->p->values[i] > above;
     }
-    a->w->exact[a->r] = a->p->n;
+    if (n > k) a->t->k->keep_largest(w->chosen, w->places, n, k), n = k;
+    settle(a, n, sum);
+}
+
+/* Settles all. */
+static void drain(const row *a, top_counts *sum) {
+    while (a->p->n) {
+        int64_t n = min64(a->p->n, a->t->s->cfg.k);
+        for (int64_t i = 0; i < n; i++) a->w->places[i] = (uint32_t)i;
+        settle(a, n, sum);
+    }
 }
 
 /* After a tile: keeps the list short. */
-static void look(row *a, top_counts *sum) {
-    if (a->p->n < a->w->prune_at[a->r]) return;
-    prune(a);
+static void look(const row *a, top_counts *sum) {
+    if (a->p->n < a->w->look_at[a->r]) return;
+    improve(a, sum);
     if (a->p->n > a->t->limit) {
-        settle(a, sum);
+        drain(a, sum);
         sum->fallbacks += !a->w->overflowed[a->r];
         a->w->overflowed[a->r] = true;
     }
-    a->w->prune_at[a->r] = min64(max64(2 * a->p->n, PRUNE_MIN), a->t->limit);
+    a->w->look_at[a->r] = min64(max64(2 * a->p->n, LOOK_MIN), a->t->limit);
 }
 
-/* Exact scores of the candidates at places[from ..], into copy. */
-static void rescore_places(row *a, int64_t from, int64_t n, top_counts *sum) {
-    const sae *s = a->t->s;
-    top_space *w = a->w;
-    for (int64_t i = from; i < from + n; i++) w->ids[i] = a->p->indices[w->places[i]];
-    a->t->k->dots(a->x, s->cfg.d_in, s->W_enc, w->ids + from, n, w->copy + from);
-    for (int64_t i = from; i < from + n; i++) w->copy[i] += s->b_enc[w->ids[i]];
-    sum->rescored += n;
-}
-
-/* Leaves only what has an exact score: the candidates at places[0 .. k) and places[k .. n), both ascending. */
-static void merge(row *a, int64_t k, int64_t n) {
-    const top_space *w = a->w;
-    for (int64_t i = 0, best = 0, other = k; i < n; i++) {
-        bool from_best = other == n || (best < k && w->places[best] < w->places[other]);
-        int64_t at = from_best ? best++ : other++;
-        keep(a, i, w->places[at], w->copy[at]); /* i <= places[at]: behind what is still to be read */
-    }
-    a->p->n = a->w->exact[a->r] = n;
-}
-
-/* The k largest: those that look best are scored exactly, then all others whose upper bound reaches the smallest of these. */
-static void finish(row *a, top_counts *sum) {
-    int64_t k = a->t->s->cfg.k, others = 0;
-    top_space *w = a->w;
-    prune(a);
-    if (a->p->n > k && !w->exact[a->r]) {
-        for (int64_t i = 0; i < a->p->n; i++) {
-            w->copy[i] = a->p->values[i] - width(a, i) / 2;
-            w->places[i] = (uint32_t)i;
-        }
-        a->t->k->keep_largest(w->copy, w->places, a->p->n, k);
-        rescore_places(a, 0, k, sum);
-        float smallest = INFINITY;
-        for (int64_t i = 0; i < k; i++) smallest = fminf(smallest, w->copy[i]);
-        for (int64_t i = 0, best = 0; i < a->p->n; i++) {
-            if (best < k && w->places[best] == i)
-                best++;
-            else if (a->p->values[i] >= smallest)
-                w->places[k + others++] = (uint32_t)i;
-        }
-        rescore_places(a, k, others, sum);
-        merge(a, k, k + others);
-    }
-    settle(a, sum);
+static void finish(const row *a, top_counts *sum) {
+    improve(a, sum);
+    drain(a, sum);
 }
 
 /* ---- cheap scores ---- */
@@ -336,13 +317,18 @@ static void scan(const top *t, top_space *w, const float *x, int64_t rows, int64
 }
 
 static void start_row(const top *t, top_space *w, const float *x, int64_t r) {
-    int64_t d = t->latents.d, at = r * (int64_t)room(t);
+    int64_t d = t->latents.d, at = r * (int64_t)room(t), best = t->block_rows * (int64_t)room(t) + 2 * r * t->s->cfg.k;
     w->picks[r] = (preselect_picks){w->values + at, w->indices + at, 0, -INFINITY};
-    w->exact[r] = 0;
-    w->prune_at[r] = PRUNE_MIN;
+    w->best[r] = (preselect_picks){w->values + best, w->indices + best, 0, 0};
+    w->look_at[r] = LOOK_MIN;
     w->overflowed[r] = false;
     w->rows[r] = t->method == TOP_FLOAT ? preselect_row_of_floats(t->k->dot(x, x, d), d)
                                         : t->p->round_row(x, t->inverse_s, d, w->q + (size_t)r * row_bytes(t), w->scratch);
+    w->half[r] = w->rows[r].error * t->mean_norm + w->rows[r].norm * t->mean_error;
+}
+
+static row row_of(const top *t, top_space *w, const float *x, int64_t r) {
+    return (row){t, w, x + r * t->latents.d, r, &w->picks[r], &w->best[r]};
 }
 
 void top_find(const top *t, top_space *w, const float *x, int64_t n, float *values, uint32_t *indices, int64_t *counts,
@@ -351,14 +337,17 @@ void top_find(const top *t, top_space *w, const float *x, int64_t n, float *valu
     for (int64_t r = 0; r < n; r++) start_row(t, w, x + r * d, r);
     for (int64_t i = 0; i < t->latents.n; i += TILE) {
         scan(t, w, x, n, i, min64(TILE, t->latents.n - i));
-        for (int64_t r = 0; r < n; r++) look(&(row){t, w, x + r * d, r, &w->picks[r]}, sum);
+        for (int64_t r = 0; r < n; r++) {
+            row a = row_of(t, w, x, r);
+            look(&a, sum);
+        }
     }
     for (int64_t r = 0; r < n; r++) {
-        row a = {t, w, x + r * d, r, &w->picks[r]};
+        row a = row_of(t, w, x, r);
         finish(&a, sum);
-        counts[r] = a.p->n;
-        memcpy(values + r * k, a.p->values, (size_t)a.p->n * sizeof *values);
-        memcpy(indices + r * k, a.p->indices, (size_t)a.p->n * sizeof *indices);
+        counts[r] = a.best->n;
+        memcpy(values + r * k, a.best->values, (size_t)a.best->n * sizeof *values);
+        memcpy(indices + r * k, a.best->indices, (size_t)a.best->n * sizeof *indices);
     }
     sum->rows += n;
 }

@@ -2,8 +2,9 @@
  * without computing all of these. Private to sae/.
  *
  * Scores that are cheap and a little wrong come with a bound of their error (math/preselect.h): from a matrix product in float32,
- * or from whole numbers, which are faster. Latents whose upper bound stays below the k-th largest lower bound cannot be among
- * the largest; the rest are scored exactly. Both ways give the same latents with the same bits, among equals the lower index.
+ * or from whole numbers, which are faster. While they come in, those that look best are scored exactly; a latent whose upper
+ * bound stays below the k-th best exact score so far cannot be among the largest, and all that are left at the end are scored
+ * exactly. Both ways give the same latents with the same bits, among equals the lower index.
  */
 #ifndef SAE_TOP_H
 #define SAE_TOP_H
@@ -24,6 +25,7 @@ typedef struct top {
     preselect_latents latents; /* TOP_FLOAT: only norms and what adding a bias can lose */
     float *inverse_s;          /* [d_in]; NULL for TOP_FLOAT */
     float most_wrong[2];       /* largest norm and slack of a latent */
+    float mean_norm, mean_error;
     int64_t block_rows, limit; /* rows worked on together; candidates a row may have */
 } top;
 

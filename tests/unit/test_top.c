@@ -182,17 +182,18 @@ static void many_scores_nearly_equal(void **state) {
 /* All scores equal: every latent is a candidate, more than there is room for, and the first ones win. */
 static void all_scores_equal(void **state) {
     (void)state;
+    enum { many = 12 };
     shape h = {24, 5000, 3};
     EACH_LEVEL(level) for (int method = TOP_FLOAT; method <= TOP_WHOLE; method++) {
         sae *s = make_sae(h, 3);
-        float *x = make_rows(h, 5, 3);
+        float *x = make_rows(h, many, 3);
         memset(s->b_enc, 0, (size_t)h.n * sizeof *s->b_enc);
         memset(x, 0, (size_t)(2 * h.d) * sizeof *x);
-        top_counts found = check(level, method, s, x, 5);
+        top_counts found = check(level, method, s, x, many);
         assert_int_equal(found.fallbacks, 2);
         for (int64_t i = 1; i < h.n; i++) memcpy(s->W_enc + i * h.d, s->W_enc, (size_t)h.d * sizeof *s->W_enc);
-        found = check(level, method, s, x, 5);
-        assert_int_equal(found.fallbacks, 5);
+        found = check(level, method, s, x, many);
+        assert_int_equal(found.fallbacks, many);
         sae_free(s);
         free(x);
     }

@@ -81,7 +81,7 @@ static err_code pack(top *t, const ctx *c, const float *s, err *e) {
 }
 
 err_code top_init(top *t, const ctx *c, const sae *s, top_method method, const float *x, int64_t n, err *e) {
-    const preselect_kernels *p = preselect_kernels_for(c->cpu);
+    const preselect_kernels *p = preselect_kernels_for(c->cpu, s->cfg.d_in);
     float *scale = NULL;
     err_code rc;
     *t = (top){.c = c, .s = s, .k = sparse_kernels_for(c->cpu), .p = p, .latents = {.n = s->cfg.d_sae, .d = s->cfg.d_in}};

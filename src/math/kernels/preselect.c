@@ -10,14 +10,23 @@
 
 /* ---- whole numbers ---- */
 
+/* WHOLE_BITS: of a level that has kernels of both (kernels.cmake). */
+#if !defined(WHOLE_BITS)
 #if defined(__AVX512VNNI__) || !defined(__AVX2__)
+#define WHOLE_BITS 8
+#else
+#define WHOLE_BITS 16
+#endif
+#endif
+
+#if WHOLE_BITS == 8
 typedef int8_t latent_number;
 typedef uint8_t row_number;
-enum { BITS = 8, GROUP = 4, ROW_SHIFT = 128, MAX_D = 1 << 16 };
+enum { BITS = 8, GROUP = 4, ROW_SHIFT = 128, MOST = 127, MAX_D = 1 << 16 };
 #else
 typedef int16_t latent_number;
 typedef int16_t row_number;
-enum { BITS = 16, GROUP = 2, ROW_SHIFT = 0, MAX_D = 1 << 19 };
+enum { BITS = 16, GROUP = 2, ROW_SHIFT = 0, MOST = 32767, MAX_D = 1 << 19 };
 #endif
 
 /* Rows, such that their sums and what is added to these fit into the registers: 32 vectors at AVX-512, else 16. */
@@ -29,8 +38,10 @@ static inline ints ints_zero(void) { return _mm512_setzero_si512(); }
 static inline ints ints_load(const void *p) { return _mm512_loadu_si512(p); }
 static inline ints ints_set(int32_t x) { return _mm512_set1_epi32(x); }
 static inline vec ints_less(ints a, ints b) { return _mm512_cvtepi32_ps(_mm512_sub_epi32(a, b)); } /* a - b */
-#if defined(__AVX512VNNI__)
+#if WHOLE_BITS == 8
 static inline ints ints_add_products(ints sum, ints x, ints w) { return _mm512_dpbusd_epi32(sum, x, w); }
+#elif defined(__AVX512VNNI__)
+static inline ints ints_add_products(ints sum, ints x, ints w) { return _mm512_dpwssd_epi32(sum, x, w); }
 #else
 static inline ints ints_add_products(ints sum, ints x, ints w) { return _mm512_add_epi32(sum, _mm512_madd_epi16(x, w)); }
 #endif
@@ -72,27 +83,31 @@ static inline ints ints_add_products(ints sum, ints x, ints w) { /* as dpbusd: b
 }
 #endif
 
-/* The largest whole number: sums of d products must fit into 32 bits. */
-static int levels(int64_t d) {
-    double most = BITS == 8 ? 127 : sqrt(2147483647.0 / (double)(d ? d : 1));
-    return most < 32767 ? (int)most : 32767;
-}
-
 static int64_t padded(int64_t d) { return (d + GROUP - 1) / GROUP * GROUP; }
 
 /* ---- rounding ---- */
 
 static inline vec size_of(vec a) { return vec_max(a, vec_sub(vec_set(0), a)); }
 
-static inline void largest_at(const float *x, const float *scale, int64_t j, int64_t n, vec *largest) {
-    *largest = vec_max(size_of(vec_mul(vec_load(x + j, n), vec_load(scale + j, n))), *largest);
+static inline void measure_at(const float *x, const float *scale, int64_t j, int64_t n, vec *largest, vec *square) {
+    vec v = vec_mul(vec_load(x + j, n), vec_load(scale + j, n));
+    *largest = vec_max(size_of(v), *largest);
+    *square = vec_madd(v, v, *square);
+}
+
+/* The step of a vector v: sums of products must fit into 32 bits. d products of bytes do; in 16 bits they are at most the
+ * product of the whole numbers' norms, which rounding makes larger by sqrt(d) / 2 at most. */
+static float step_of(float most, float norm) {
+    const float length = 45000; /* (length + sqrt(MAX_D) / 2)^2 < 2^31 */
+    float step = most / MOST;
+    return BITS == 8 ? step : fmaxf(step, norm / length);
 }
 
 /* v = x scale is step q + left. */
 typedef struct rounding {
     const float *x, *scale;
     vec step, inverse;
-    vec whole, kept, lost; /* sums of v^2, (step q)^2, left^2 */
+    vec kept, lost; /* sums of (step q)^2, left^2 */
 } rounding;
 
 static inline void round_at(rounding *r, float *restrict q, int64_t j, int64_t n) {
@@ -101,7 +116,6 @@ static inline void round_at(rounding *r, float *restrict q, int64_t j, int64_t n
     vec whole = vec_sub(vec_add(vec_mul(v, r->inverse), magic), magic), back = vec_mul(whole, r->step),
         left = vec_sub(v, back);
     vec_store(q + j, n, whole);
-    r->whole = vec_madd(v, v, r->whole);
     r->kept = vec_madd(back, back, r->kept);
     r->lost = vec_madd(left, left, r->lost);
 }
@@ -112,14 +126,14 @@ typedef struct rounded {
 
 /* q [d] of x / s. A vector too small to have a step is all lost. Not finite where x is not. */
 static rounded round_vector(const float *restrict x, const float *restrict scale, int64_t d, float *restrict q) {
-    vec largest = vec_set(0);
-    VEC_LOOP(d, largest_at(x, scale, j, n, &largest));
-    float most = vec_largest(largest), whole = (float)levels(d), grow = 1 + preselect_loss(d);
+    vec largest = vec_set(0), square = vec_set(0);
+    VEC_LOOP(d, measure_at(x, scale, j, n, &largest, &square));
+    float most = vec_largest(largest), grow = 1 + preselect_loss(d), norm = grow * sqrtf(vec_sum(square));
     bool tiny = !(most > 1e-30f);
-    float step = tiny ? 0 : most / whole;
-    rounding r = {x, scale, vec_set(step), vec_set(tiny ? 0 : whole / most), vec_set(0), vec_set(0), vec_set(0)};
+    float step = tiny ? 0 : step_of(most, norm);
+    rounding r = {x, scale, vec_set(step), vec_set(tiny ? 0 : 1 / step), vec_set(0), vec_set(0)};
     VEC_LOOP(d, round_at(&r, q, j, n));
-    return (rounded){step, grow * sqrtf(vec_sum(r.whole)), grow * sqrtf(vec_sum(r.kept)), grow * sqrtf(vec_sum(r.lost))};
+    return (rounded){step, norm, grow * sqrtf(vec_sum(r.kept)), grow * sqrtf(vec_sum(r.lost))};
 }
 
 static preselect_row KERNEL(round_row)(const float *x, const float *inverse_s, int64_t d, void *numbers, float *scratch) {

@@ -134,7 +134,8 @@ static int run_command(const command *cmd, int argc, char *const *argv) {
     err e = {0};
     parsed_options *o = NULL;
     const option_rules rules = {cmd->name, cmd->options, cmd->min_args, cmd->max_args, cmd->usage};
-    err_code rc = options_parse(&rules, argc, argv, &o, &e);
+    err_code rc = cpu_check_forced(&e);
+    if (!rc) rc = options_parse(&rules, argc, argv, &o, &e);
     if (!rc) rc = run(cmd, o, &e);
     options_free(o);
     err unwritten = {0};

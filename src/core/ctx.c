@@ -1,5 +1,7 @@
 #include "core/ctx.h"
 
+#include "core/names.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +11,7 @@
 
 static const char *const cpu_names[] = {
     [CPU_PORTABLE] = "portable", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512", [CPU_VNNI] = "vnni", [CPU_BF16] = "bf16"};
+enum { N_LEVELS = sizeof cpu_names / sizeof *cpu_names };
 
 #if defined(__x86_64__)
 static bool has_f16c(void) { /* clang's __builtin_cpu_supports does not know the name */
@@ -32,9 +35,14 @@ static cpu_level cpu_detect(void) { return CPU_PORTABLE; }
 cpu_level cpu_best(void) {
     cpu_level best = cpu_detect();
     const char *forced = getenv("SAE_CPU");
-    for (int level = CPU_PORTABLE; forced && level < (int)best; level++)
-        if (!strcmp(forced, cpu_names[level])) return (cpu_level)level;
-    return best;
+    int level = forced ? names_find(forced, cpu_names, N_LEVELS, sizeof *cpu_names) : -1;
+    return level >= 0 && level < (int)best ? (cpu_level)level : best;
+}
+
+err_code cpu_check_forced(err *e) {
+    const char *forced = getenv("SAE_CPU");
+    if (!forced || names_find(forced, cpu_names, N_LEVELS, sizeof *cpu_names) >= 0) return ERR_OK;
+    return names_unknown(e, ERR_USAGE, "SAE_CPU", forced, cpu_names, N_LEVELS, sizeof *cpu_names);
 }
 
 const char *cpu_level_name(cpu_level level) { return cpu_names[level]; }

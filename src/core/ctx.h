@@ -38,6 +38,7 @@ typedef struct ctx {
 
 /* The highest level this machine runs; SAE_CPU=portable|avx2|avx512|vnni|bf16 in the environment lowers it. */
 cpu_level cpu_best(void);
+err_code cpu_check_forced(err *e); /* ERR_USAGE when SAE_CPU names no level */
 const char *cpu_level_name(cpu_level level);
 
 #define CTX_DEFAULTS ((ctx){.threads = 1, .cpu = cpu_best()})

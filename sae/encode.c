@@ -111,9 +111,11 @@ static const float *prepared_rows(const encoder *n, float *z, const float *x, in
 
 /* ---- life ---- */
 
-static bool whole_numbers_pay(const encoder *n, const ctx *c, preselect how) {
-    if (how != PRESELECT_AUTO) return how == PRESELECT_ON;
-    return c->cpu >= CPU_AVX2 && n->n >= PRESELECT_ROWS_MIN && n->s->cfg.d_sae >= PRESELECT_LATENTS_PER_K * n->s->cfg.k;
+static top_method method_of(const encoder *n, const ctx *c, preselect how) {
+    static const top_method methods[] = {TOP_FLOAT, TOP_FLOAT, TOP_WHOLE, TOP_PRODUCT};
+    if (how != PRESELECT_AUTO) return methods[how];
+    bool pays = c->cpu >= CPU_AVX2 && n->n >= PRESELECT_ROWS_MIN && n->s->cfg.d_sae >= PRESELECT_LATENTS_PER_K * n->s->cfg.k;
+    return pays ? TOP_WHOLE : TOP_FLOAT;
 }
 
 static err_code init_top(encoder *n, const ctx *c, preselect how, err *e) {
@@ -121,8 +123,7 @@ static err_code init_top(encoder *n, const ctx *c, preselect how, err *e) {
     float *z = NULL;
     err_code rc;
     if (n->subtract || n->normalize) TRY(mem_new(&z, (size_t)rows, (size_t)n->s->cfg.d_in * sizeof *z, "centred rows", e));
-    TRY(top_init(&n->top, c, n->s, whole_numbers_pay(n, c, how) ? TOP_WHOLE : TOP_FLOAT, prepared_rows(n, z, n->x, rows),
-                 rows, e));
+    TRY(top_init(&n->top, c, n->s, method_of(n, c, how), prepared_rows(n, z, n->x, rows), rows, e));
     n->capacity = n->s->cfg.k;
     n->block_rows = n->top.block_rows;
 done:

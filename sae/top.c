@@ -48,7 +48,7 @@ static err_code allocate(top *t, err *e) {
     TRY(mem_new0(&l->norm, n, sizeof *l->norm, "packed latents", e));
     TRY(mem_new0(&l->slack, n, sizeof *l->slack, "packed latents", e));
     TRY(mem_new0(&l->error, n, sizeof *l->error, "packed latents", e));
-    if (t->method == TOP_FLOAT) goto done;
+    if (t->method != TOP_WHOLE) goto done;
     TRY(mem_new(&t->inverse_s, (size_t)l->d, sizeof *t->inverse_s, "packed latents", e));
     TRY(mem_new(&l->step, n, sizeof *l->step, "packed latents", e));
     TRY(mem_new(&l->bias, n, sizeof *l->bias, "packed latents", e));
@@ -85,8 +85,8 @@ err_code top_init(top *t, const ctx *c, const sae *s, top_method method, const f
     float *scale = NULL;
     err_code rc;
     *t = (top){.c = c, .s = s, .k = sparse_kernels_for(c->cpu), .p = p, .latents = {.n = s->cfg.d_sae, .d = s->cfg.d_in}};
-    t->method = s->cfg.d_in <= p->max_d ? method : TOP_FLOAT;
-    t->is_exact = t->method == TOP_FLOAT && n <= EXACT_ROWS;
+    t->method = method == TOP_WHOLE && s->cfg.d_in > p->max_d ? TOP_FLOAT : method;
+    t->is_exact = t->method == TOP_PRODUCT || (t->method == TOP_FLOAT && n <= EXACT_ROWS);
     t->block_rows = t->method == TOP_WHOLE ? WHOLE_ROWS : FLOAT_ROWS;
     t->limit = max64(LIMIT_MIN, LIMIT_PER_K * s->cfg.k);
     TRY(allocate(t, e));
@@ -159,7 +159,7 @@ err_code top_space_new(const top *t, top_space **out, err *e) {
     TRY(mem_new(&w->chosen, room(t), sizeof *w->chosen, "candidates", e));
     TRY(mem_new(&w->places, room(t), sizeof *w->places, "candidates", e));
     TRY(mem_new(&w->ids, room(t), sizeof *w->ids, "candidates", e));
-    if (t->method == TOP_FLOAT) {
+    if (t->method != TOP_WHOLE) {
         TRY(mem_new(&w->scores, rows, TILE * sizeof *w->scores, "scores of latents", e));
     } else {
         TRY(mem_new(&w->q, rows, row_bytes(t), "rounded rows", e));
@@ -293,7 +293,7 @@ static void score_all(const top *t, top_space *w, const float *x, int64_t rows, 
 static void scan_floats(const top *t, top_space *w, const float *x, int64_t rows, int64_t first, int64_t n) {
     int64_t d = t->latents.d;
     const sae *s = t->s;
-    if (t->is_exact)
+    if (t->is_exact && t->method == TOP_FLOAT)
         score_all(t, w, x, rows, first, n);
     else
         blas_gemm_nt_serial(t->c, rows, n, d, x, d, s->W_enc + first * d, d, 0, w->scores, TILE);
@@ -310,7 +310,7 @@ static void scan_floats(const top *t, top_space *w, const float *x, int64_t rows
 }
 
 static void scan(const top *t, top_space *w, const float *x, int64_t rows, int64_t first, int64_t n) {
-    if (t->method == TOP_FLOAT)
+    if (t->method != TOP_WHOLE)
         scan_floats(t, w, x, rows, first, n);
     else
         t->p->scan(&t->latents, first, round_up(n, t->p->panel), w->q, w->rows, rows, w->picks);
@@ -322,8 +322,8 @@ static void start_row(const top *t, top_space *w, const float *x, int64_t r) {
     w->best[r] = (preselect_picks){w->values + best, w->indices + best, 0, 0};
     w->look_at[r] = LOOK_MIN;
     w->overflowed[r] = false;
-    w->rows[r] = t->method == TOP_FLOAT ? preselect_row_of_floats(t->k->dot(x, x, d), d)
-                                        : t->p->round_row(x, t->inverse_s, d, w->q + (size_t)r * row_bytes(t), w->scratch);
+    w->rows[r] = t->method == TOP_WHOLE ? t->p->round_row(x, t->inverse_s, d, w->q + (size_t)r * row_bytes(t), w->scratch)
+                                        : preselect_row_of_floats(t->k->dot(x, x, d), d);
     w->half[r] = w->rows[r].error * t->mean_norm + w->rows[r].norm * t->mean_error;
 }
 

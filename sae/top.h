@@ -4,7 +4,8 @@
  * Scores that are cheap and a little wrong come with a bound of their error (math/preselect.h): from a matrix product in float32,
  * or from whole numbers, which are faster. While they come in, those that look best are scored exactly; a latent whose upper
  * bound stays below the k-th best exact score so far cannot be among the largest, and all that are left at the end are scored
- * exactly. Both ways give the same latents with the same bits, among equals the lower index.
+ * exactly. Both ways give the same latents with the same bits, among equals the lower index. TOP_PRODUCT takes the product's
+ * scores for exact.
  */
 #ifndef SAE_TOP_H
 #define SAE_TOP_H
@@ -13,17 +14,17 @@
 #include "math/sparse.h"
 #include "sae/sae.h"
 
-typedef enum top_method { TOP_FLOAT, TOP_WHOLE } top_method;
+typedef enum top_method { TOP_FLOAT, TOP_WHOLE, TOP_PRODUCT } top_method;
 
 typedef struct top {
     const ctx *c;
     const sae *s;
     top_method method;
-    bool is_exact; /* TOP_FLOAT of few rows: the cheap scores are the exact ones, and norms are 0 */
+    bool is_exact; /* cheap scores are the exact ones, and norms are 0: TOP_PRODUCT, and TOP_FLOAT of few rows */
     const sparse_kernels *k;
     const preselect_kernels *p;
-    preselect_latents latents; /* TOP_FLOAT: only norms and what adding a bias can lose */
-    float *inverse_s;          /* [d_in]; NULL for TOP_FLOAT */
+    preselect_latents latents; /* but for TOP_WHOLE only norms and what adding a bias can lose */
+    float *inverse_s;          /* [d_in]; TOP_WHOLE */
     float most_wrong[2];       /* largest norm and slack of a latent */
     float mean_norm, mean_error;
     int64_t block_rows, limit; /* rows worked on together; candidates a row may have */

@@ -55,6 +55,7 @@ err_code learner_init(learner *l, const sae_config *cfg, const step_rules *rules
     if (!rc) rc = sae_new(cfg, &l->v, e);
     for (int i = 0; !rc && i < N_LATENT_VECTORS; i++)
         if (trains_vector(l, i)) rc = mem_new(&l->g_vectors[i], (size_t)cfg->d_sae, sizeof *l->g_vectors[i], "gradients", e);
+    if (!rc) rc = mem_new(&l->order, (size_t)cfg->d_sae, sizeof *l->order, "latents", e);
     if (!rc) rc = mem_new(&l->g_b_dec, (size_t)l->s->cfg.d_out, sizeof *l->g_b_dec, "gradients", e);
     if (!rc && cfg->skip)
         rc = mem_new(&l->g_W_skip, (size_t)l->s->cfg.d_out, (size_t)cfg->d_in * sizeof *l->g_W_skip, "gradients", e);
@@ -73,6 +74,7 @@ void learner_release(learner *l) {
     free(l->block_vectors);
     free(l->block_scalars);
     for (int i = 0; i < N_LATENT_VECTORS; i++) free(l->g_vectors[i]);
+    free(l->order);
     free(l->g_b_dec);
     free(l->g_W_skip);
     free(l->thread_scratch);
@@ -81,9 +83,9 @@ void learner_release(learner *l) {
 
 static int64_t n_prefixes(const learner *l) { return max64(l->rules.own.n_prefixes, 1); }
 
-/* Floats of a thread: gradients of a run of latents, two chunks of a set as a matrix, a row. */
+/* Floats of a thread: a run of latents' gradients and decoder, two chunks of a set as a matrix, a row. */
 static int64_t scratch_floats(const sae *s) {
-    return BLOCK_LATENTS * (s->cfg.d_in + s->cfg.d_out) + 2 * BLOCK_LATENTS * CHUNK_ROWS + s->cfg.d_out;
+    return BLOCK_LATENTS * (s->cfg.d_in + 2 * s->cfg.d_out) + 2 * BLOCK_LATENTS * CHUNK_ROWS + s->cfg.d_out;
 }
 
 static int64_t vector_floats(const sae *s) { return 3 * max64(s->cfg.d_in, s->cfg.d_out); }
@@ -235,6 +237,7 @@ typedef struct backward {
 /* Scratch of a thread. */
 typedef struct scratch {
     float *enc, *dec; /* [BLOCK_LATENTS, d_in], [BLOCK_LATENTS, d_out] */
+    float *w_dec;     /* [BLOCK_LATENTS, d_out] */
     float *p, *f;     /* [BLOCK_LATENTS, CHUNK_ROWS] */
     float *row;       /* [d_out] */
 } scratch;
@@ -243,7 +246,8 @@ static scratch scratch_of(const learner *l, int thread) {
     const sae_config *cfg = &l->s->cfg;
     scratch s = {.enc = l->thread_scratch + thread * scratch_floats(l->s)};
     s.dec = s.enc + BLOCK_LATENTS * cfg->d_in;
-    s.p = s.dec + BLOCK_LATENTS * cfg->d_out;
+    s.w_dec = s.dec + BLOCK_LATENTS * cfg->d_out;
+    s.p = s.w_dec + BLOCK_LATENTS * cfg->d_out;
     s.f = s.p + BLOCK_LATENTS * CHUNK_ROWS;
     s.row = s.f + BLOCK_LATENTS * CHUNK_ROWS;
     return s;
@@ -293,17 +297,21 @@ static double mask_products(latent_rows *rows, const latent_weights *w, int64_t 
 }
 
 /* The gradients of n latents in one term, with the set as a matrix, a chunk of rows at a time. */
-static void dense_term(const train_batch *b, const loss_term *t, int64_t first, int64_t n, const scratch *s, float *sums) {
+static void dense_term(const train_batch *b, const loss_term *t, const uint32_t *latents, int64_t n, const scratch *s,
+                       float *sums) {
     int64_t d_in = b->s->cfg.d_in, d_out = b->s->cfg.d_out;
     latent_rows rows[BLOCK_LATENTS];
     double sum[BLOCK_LATENTS] = {0};
-    for (int64_t i = 0; i < n; i++) rows[i] = rows_of(t, first + i);
+    for (int64_t i = 0; i < n; i++) {
+        rows[i] = rows_of(t, latents[i]);
+        memcpy(s->w_dec + i * d_out, b->s->W_dec + latents[i] * d_out, (size_t)d_out * sizeof *s->w_dec);
+    }
     for (int64_t r = 0; r < b->n; r += CHUNK_ROWS) {
         int64_t m = min64(CHUNK_ROWS, b->n - r);
         const float *x = b->x + r * d_in, *e = t->e + r * d_out;
-        blas_gemm_nt_serial(b->c, n, m, d_out, b->s->W_dec + first * d_out, d_out, e, d_out, 0, s->p, CHUNK_ROWS);
+        blas_gemm_nt_serial(b->c, n, m, d_out, s->w_dec, d_out, e, d_out, 0, s->p, CHUNK_ROWS);
         for (int64_t i = 0; i < n; i++) {
-            latent_weights w = weights_of(t, first + i);
+            latent_weights w = weights_of(t, latents[i]);
             sum[i] += mask_products(&rows[i], &w, r, m, s->p + i * CHUNK_ROWS, s->f + i * CHUNK_ROWS);
         }
         blas_gemm_nn_serial(b->c, n, d_in, m, s->p, CHUNK_ROWS, x, d_in, 1, s->enc, d_in);
@@ -312,23 +320,25 @@ static void dense_term(const train_batch *b, const loss_term *t, int64_t first, 
     for (int64_t i = 0; i < n; i++) sums[i] = (float)sum[i];
 }
 
-static bool is_dense(const train_batch *b, const loss_term *t, int64_t first, int64_t end) {
-    int64_t entries = t->set->starts[end] - t->set->starts[first];
-    return !t->sum_only && (double)entries > DENSE_SHARE * (double)((end - first) * b->n);
+static bool is_dense(const train_batch *b, const loss_term *t, const uint32_t *latents, int64_t n) {
+    int64_t entries = 0;
+    for (int64_t i = 0; i < n; i++) entries += rows_of(t, latents[i]).n;
+    return !t->sum_only && (double)entries > DENSE_SHARE * (double)(n * b->n);
 }
 
 /* The gradients of n latents: their matrices in s, sums[term][latent]. */
-static void gradients(const train_batch *b, int64_t first, int64_t n, const scratch *s, float sums[][BLOCK_LATENTS]) {
+static void gradients(const train_batch *b, const uint32_t *latents, int64_t n, const scratch *s,
+                      float sums[][BLOCK_LATENTS]) {
     int64_t d_in = b->s->cfg.d_in, d_out = b->s->cfg.d_out;
     memset(s->enc, 0, (size_t)(n * d_in) * sizeof *s->enc);
     memset(s->dec, 0, (size_t)(n * d_out) * sizeof *s->dec);
     for (int t = 0; t < b->n_terms; t++) {
-        if (n > 1 && is_dense(b, &b->terms[t], first, first + n)) {
-            dense_term(b, &b->terms[t], first, n, s, sums[t]);
+        if (n > 1 && is_dense(b, &b->terms[t], latents, n)) {
+            dense_term(b, &b->terms[t], latents, n, s, sums[t]);
             continue;
         }
         for (int64_t i = 0; i < n; i++)
-            sums[t][i] = sparse_term(b, &b->terms[t], first + i, s->enc + i * d_in, s->dec + i * d_out, s->row);
+            sums[t][i] = sparse_term(b, &b->terms[t], latents[i], s->enc + i * d_in, s->dec + i * d_out, s->row);
     }
 }
 
@@ -381,20 +391,19 @@ static void update_vectors(const backward *b, int64_t first, int64_t n) {
 
 static double squares_of(const sparse_kernels *k, const float *g, int64_t n) { return g ? (double)k->dot(g, g, n) : 0; }
 
-/* Latents whose matrices' gradients were made together; first is where they begin. */
-static void finish_run(const backward *b, int64_t first, int64_t n, const scratch *s, const float sums[][BLOCK_LATENTS],
-                       float *pull, double *squares) {
+/* Latents whose matrices' gradients were made together. */
+static void finish_run(const backward *b, const uint32_t *latents, int64_t n, const scratch *s,
+                       const float sums[][BLOCK_LATENTS], float *pull, double *squares) {
     learner *l = b->l;
     const sparse_kernels *k = l->batch.k;
     int64_t d_in = l->s->cfg.d_in, d_out = l->s->cfg.d_out;
     for (int64_t j = 0; j < n; j++) {
-        int64_t i = first + j;
-        uint32_t row = (uint32_t)i;
+        int64_t i = latents[j];
         latent_gradient g = complete(b, i, j, s, sums);
         const float vectors[N_LATENT_VECTORS] = {g.b_enc, g.b_gate, g.r_mag, g.threshold};
         for (int v = 0; v < N_LATENT_VECTORS; v++)
             if (l->g_vectors[v]) l->g_vectors[v][i] = vectors[v];
-        if (g.pre != 0) k->add_rows(pull, d_in, l->s->W_enc, &row, &g.pre, 1);
+        if (g.pre != 0) k->add_rows(pull, d_in, l->s->W_enc, latents + j, &g.pre, 1);
         if (b->update)
             update_latent(b, i, &g);
         else
@@ -406,28 +415,39 @@ static void finish_run(const backward *b, int64_t first, int64_t n, const scratc
  * scalar the square of its gradients. */
 static void latent_block(const backward *b, int64_t block, const scratch *s) {
     learner *l = b->l;
-    int64_t first = block * BLOCK_LATENTS, end = min64(first + BLOCK_LATENTS, l->s->cfg.d_sae), run = 1;
+    int64_t first = block * BLOCK_LATENTS, n = min64(BLOCK_LATENTS, l->s->cfg.d_sae - first), run = 1;
+    const uint32_t *latents = l->order + first;
     float *pull = l->block_vectors + block * vector_floats(l->s), sums[TERMS_MAX][BLOCK_LATENTS];
     double *squares = l->block_scalars + block * (1 + n_prefixes(l));
     memset(pull, 0, (size_t)l->s->cfg.d_in * sizeof *pull);
     *squares = 0;
     for (int t = 0; t < l->batch.n_terms; t++)
-        if (is_dense(&l->batch, &l->batch.terms[t], first, end)) run = end - first;
-    for (int64_t i = first; i < end; i += run) {
-        gradients(&l->batch, i, run, s, sums);
-        finish_run(b, i, run, s, (const float(*)[BLOCK_LATENTS])sums, pull, squares);
+        if (is_dense(&l->batch, &l->batch.terms[t], latents, n)) run = n;
+    for (int64_t j = 0; j < n; j += run) {
+        gradients(&l->batch, latents + j, run, s, sums);
+        finish_run(b, latents + j, run, s, (const float(*)[BLOCK_LATENTS])sums, pull, squares);
     }
-    if (b->update) update_vectors(b, first, end - first);
+}
+
+/* The same of the parameters that are one number a latent, once all their gradients are there. */
+static void vector_block(const backward *b, int64_t block) {
+    learner *l = b->l;
+    int64_t first = block * BLOCK_LATENTS, n = min64(BLOCK_LATENTS, l->s->cfg.d_sae - first);
+    double *squares = l->block_scalars + block * (1 + n_prefixes(l));
+    if (b->update) update_vectors(b, first, n);
     for (int v = 0; v < N_LATENT_VECTORS; v++)
-        if (l->g_vectors[v]) *squares += squares_of(l->batch.k, l->g_vectors[v] + first, end - first);
+        if (l->g_vectors[v]) *squares += squares_of(l->batch.k, l->g_vectors[v] + first, n);
 }
 
 static void all_latents(const ctx *c, const backward *b) {
+    int64_t n_blocks = blocks_of(b->l->s->cfg.d_sae, BLOCK_LATENTS);
 #pragma omp parallel for num_threads(c->threads) schedule(dynamic)
-    for (int64_t block = 0; block < blocks_of(b->l->s->cfg.d_sae, BLOCK_LATENTS); block++) {
+    for (int64_t block = 0; block < n_blocks; block++) {
         scratch s = scratch_of(b->l, omp_get_thread_num());
         latent_block(b, block, &s);
     }
+#pragma omp parallel for num_threads(c->threads)
+    for (int64_t block = 0; block < n_blocks; block++) vector_block(b, block);
 }
 
 /* b_dec's gradient: scale sum u, less what goes through x - b_dec. sum_u may be the result. */
@@ -490,6 +510,18 @@ static double lap(double *clock) {
 
 static double share_of(double coefficient, double spread) { return spread > 0 ? coefficient / spread : 0; }
 
+/* Dead latents stand together: AuxK lets them fire on so many rows that matrix products are faster for them. */
+static void order_latents(const learner *l, const uint32_t *dead, int64_t n_dead) {
+    int64_t alive = 0;
+    for (int64_t i = 0, j = 0; i < l->s->cfg.d_sae; i++) {
+        if (j < n_dead && dead[j] == i)
+            j++;
+        else
+            l->order[alive++] = (uint32_t)i;
+    }
+    for (int64_t j = 0; j < n_dead; j++) l->order[alive + j] = dead[j];
+}
+
 /* Fills what the variant may read before it chooses. */
 static void begin_batch(const ctx *c, learner *l, float *x, const float *y, int64_t n) {
     train_batch *b = &l->batch;
@@ -511,7 +543,7 @@ static void begin_batch(const ctx *c, learner *l, float *x, const float *y, int6
 static double dense_share(const learner *l) {
     int64_t d_sae = l->s->cfg.d_sae, n_blocks = blocks_of(d_sae, BLOCK_LATENTS), dense = 0;
     for (int64_t i = 0; i < d_sae; i += BLOCK_LATENTS)
-        dense += is_dense(&l->batch, &l->batch.terms[0], i, min64(i + BLOCK_LATENTS, d_sae));
+        dense += is_dense(&l->batch, &l->batch.terms[0], l->order + i, min64(BLOCK_LATENTS, d_sae - i));
     return (double)dense / (double)n_blocks;
 }
 
@@ -547,6 +579,7 @@ err_code learner_step(const ctx *c, learner *l, float *x, const float *y, int64_
     *out = (step_report){0};
     TRY(reserve(c, l, n, e));
     begin_batch(c, l, x, y, n);
+    order_latents(l, dead, n_dead);
     b->counts = &out->top;
     TRY(t->choose(b, e));
     out->l0 = (double)b->f.by_row.indptr[n] / (double)n;

@@ -71,6 +71,7 @@ typedef struct learner {
     float *linear;                      /* [batch, d_out] x W_skip^T */
     float *block_vectors;               /* [blocks, 3 max(d_in, d_out)], of rows, then of latents */
     double *block_scalars;              /* [blocks, 1 + prefixes] */
+    uint32_t *order;                    /* [d_sae] latents as the pass over them takes them */
     float *g_vectors[N_LATENT_VECTORS]; /* [d_sae] */
     float *g_b_dec;                     /* [d_out]; before that sum u */
     float *g_W_skip;                    /* [d_out, d_in] */

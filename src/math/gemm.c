@@ -51,11 +51,9 @@ static const bf16_kernels *bf16_kernels_for(cpu_level level) {
 enum { GROUP = GEMM_GROUP };
 
 /* Bytes of 32 values of one row. */
-static const size_t group_row_bytes[] = {[GEMM_F32] = GROUP * sizeof(float),
-                                         [GEMM_Q4] = 4 + GROUP / 2,
-                                         [GEMM_Q8] = 2 + GROUP,
-                                         [GEMM_INT8] = 4 + 4 + GROUP,
-                                         [GEMM_BF16] = GROUP * sizeof(uint16_t)};
+static const size_t group_row_bytes[] = {
+    [GEMM_F32] = GROUP * sizeof(float), [GEMM_Q4] = 4 + GROUP / 2,   [GEMM_Q8] = 2 + GROUP,
+    [GEMM_INT8] = 4 + 4 + GROUP,        [GEMM_INT4] = 4 + GROUP / 2, [GEMM_BF16] = GROUP * sizeof(uint16_t)};
 
 /* How to add one: a row here, its packing in gemm_pack_blocks, and in kernels/forms.h what its layout is. */
 static const struct {
@@ -128,9 +126,9 @@ void gemm_unpack(const ctx *c, const gemm_weights *w, float *panels) {
 /* A block is a stretch of rows by a stretch of columns of one product; which ones stand together changes no sum. */
 static void run_block(const ctx *c, const gemm_kernels *kernels, int64_t m, const float *x, int64_t ldx,
                       const gemm_product *p, int64_t row, int64_t column, int64_t columns) {
-    void (*block)(const gemm_block *) = p->w.form == GEMM_INT8   ? int8_kernels_for(c->cpu)->block
-                                        : p->w.form == GEMM_BF16 ? bf16_kernels_for(c->cpu)->block
-                                                                 : kernels->block;
+    void (*block)(const gemm_block *) = p->w.form == GEMM_INT8 || p->w.form == GEMM_INT4 ? int8_kernels_for(c->cpu)->block
+                                        : p->w.form == GEMM_BF16                         ? bf16_kernels_for(c->cpu)->block
+                                                                                         : kernels->block;
     block(&(gemm_block){.rows = m - row < GEMM_BLOCK_ROWS ? m - row : GEMM_BLOCK_ROWS,
                         .x = x + row * ldx,
                         .ldx = ldx,

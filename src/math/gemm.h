@@ -7,19 +7,20 @@
  *   GEMM_Q4    per 32 of k: half scale [panel], half offset [panel], 4-bit q;  w = scale q + offset   (from Q4_0, Q4_1)
  *   GEMM_Q8    per 32 of k: half scale [panel], signed 8-bit q;                w = scale q            (from Q8_0)
  *   GEMM_INT8  per 32 of k: float scale [panel], float offset [panel], 8-bit u; w = scale u + offset   (made of any other form)
+ *   GEMM_INT4  panels of GEMM_Q4, multiplied as those of GEMM_INT8
  *   GEMM_BF16  bfloat16 [ceil(k / 32) 16, panel, 2]                                                   (made of floats)
  * Missing rows of the last panel are zeros.
  *
- * Products with GEMM_INT8 are not exact: 32 numbers of x at a time are rounded to q scale_x, q whole and in -127 .. 127, scale_x
- * their largest magnitude / 127, and multiplied as whole numbers. The u are the file's where the other form is GEMM_Q4 or
- * GEMM_Q8; of GEMM_F32 32 numbers are rounded as x is, at the end of a row those that are left. The reference is ref_gemm_int8. A row of x with a number that is not
- * finite gives NaN.
+ * Products with GEMM_INT8 and GEMM_INT4 are not exact: 32 numbers of x at a time are rounded to q scale_x, q whole and in
+ * -127 .. 127, scale_x their largest magnitude / 127, and multiplied as whole numbers. The u are the file's where the other form is
+ * GEMM_Q4 or GEMM_Q8; of GEMM_F32 32 numbers are rounded as x is, at the end of a row those that are left. The reference is
+ * ref_round_int8. A row of x with a number that is not finite gives NaN.
  * Nor are those with GEMM_BF16: both operands are rounded to bfloat16, each to within 2^-8 of itself, and their exact products
  * summed in float32. Numbers below 2^-126 may count as zeros.
  *
  * Every element of y is one sum over k in a fixed order: its bits depend on its row of x and its row of w alone, not on the
- * thread count, nor on how many rows or columns there are, nor, but for GEMM_INT8 and
- * GEMM_BF16, on the form. (They do differ between machine levels, but for GEMM_INT8.)
+ * thread count, nor on how many rows or columns there are, nor, but for those three, on
+ * the form. (They do differ between machine levels, but for GEMM_INT8 and GEMM_INT4.)
  * All matrices row-major float32; y overlaps nothing. The reference is ref_gemm in math/ref.h.
  */
 #ifndef MATH_GEMM_H
@@ -29,7 +30,7 @@
 
 #include <stddef.h>
 
-typedef enum gemm_form { GEMM_F32, GEMM_Q4, GEMM_Q8, GEMM_INT8, GEMM_BF16 } gemm_form;
+typedef enum gemm_form { GEMM_F32, GEMM_Q4, GEMM_Q8, GEMM_INT8, GEMM_INT4, GEMM_BF16 } gemm_form;
 
 enum { GEMM_GROUP = 32 }; /* of k, that share a scale */
 

@@ -56,6 +56,10 @@ static bool pack_panel_blocks(cpu_level level, const linear *l, int64_t p, void 
     return gemm_pack_blocks(level, l->rows->type->name, rows, n, l->w.k, panel);
 }
 
+gemm_form linear_read_form(const linear *l) {
+    return gemm_is_compact(l->w.form) ? GEMM_F32 : l->w.form == GEMM_INT4 ? GEMM_INT8 : l->w.form;
+}
+
 /* Panel p as GEMM_INT8 or GEMM_BF16; scratch [linear_scratch]. */
 static void read_panel_rounded(cpu_level level, const linear *l, int64_t p, float *scratch, void *panel) {
     gemm_form form = l->transposed || l->w.form == GEMM_BF16 ? GEMM_F32 : gemm_form_of(l->rows->type->name, l->w.k);
@@ -64,13 +68,11 @@ static void read_panel_rounded(cpu_level level, const linear *l, int64_t p, floa
         form = GEMM_F32;
         read_panel_floats(level, l, p, scratch, floats);
     }
-    if (l->w.form == GEMM_INT8)
+    if (linear_read_form(l) == GEMM_INT8)
         gemm_pack_int8(level, form, floats, l->w.k, panel);
     else
         gemm_pack_bf16(level, floats, l->w.k, panel);
 }
-
-gemm_form linear_read_form(const linear *l) { return gemm_is_compact(l->w.form) ? GEMM_F32 : l->w.form; }
 
 size_t linear_scratch(cpu_level level, const linear *l) {
     return (size_t)(gemm_panel(level) * l->w.k) * (linear_read_form(l) == GEMM_F32 ? 1 : 2);
@@ -93,7 +95,7 @@ void linear_read(const ctx *c, const weights *w, const linear *l, float *scratch
     weights_forget(w, l->rows);
 }
 
-/* In l's form, which is not compact. */
+/* In l's form, which has to be what linear_read makes. */
 static err_code pack_read(const ctx *c, const weights *w, linear *l, void *room, err *e) {
     size_t size;
     void *panels = room;
@@ -124,7 +126,7 @@ static bool pack_blocks(const ctx *c, const linear *l, char *panels) {
 err_code linear_pack(const ctx *c, const weights *w, linear *l, err *e) {
     size_t size;
     if (l->w.panels) return ERR_OK;
-    if (!gemm_is_compact(l->w.form)) return pack_read(c, w, l, l->room, e);
+    if (l->w.form == linear_read_form(l)) return pack_read(c, w, l, l->room, e);
     if (!linear_size(c->cpu, l, &size)) return err_set(e, ERR_FORMAT, "tensor %s is too large", l->rows->name);
     err_code rc = l->room ? ERR_OK : mem_new_large(&l->own, size, 1, "packed weights", e);
     if (rc != ERR_OK) return rc;
@@ -136,7 +138,7 @@ err_code linear_pack(const ctx *c, const weights *w, linear *l, err *e) {
     }
     free(l->own);
     l->own = NULL;
-    l->w.form = GEMM_F32;
+    l->w.form = linear_read_form(l);
     return pack_read(c, w, l, NULL, e);
 }
 

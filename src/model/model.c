@@ -66,7 +66,7 @@ static err_code bind_linear(const model *m, const place *at, int layer, bool tra
     l->order = at->order;
     l->w = (gemm_weights){.form = transposed ? GEMM_F32 : gemm_form_of(l->rows->type->name, at->k), .n = at->n, .k = at->k};
     if (precision == MODEL_BF16) l->w.form = GEMM_BF16;
-    if (precision == MODEL_INT8) l->w.form = GEMM_INT8;
+    if (precision == MODEL_INT8) l->w.form = l->w.form == GEMM_Q4 ? GEMM_INT4 : GEMM_INT8;
 done:
     return rc;
 }

@@ -39,7 +39,7 @@ err_code linear_pack(const ctx *c, const weights *w, linear *l, err *e);
 
 /* Packs l as linear_read_form says, into panels of that size, and has w forget it; scratch [c->threads, linear_scratch]. */
 void linear_read(const ctx *c, const weights *w, const linear *l, float *scratch, void *panels);
-gemm_form linear_read_form(const linear *l); /* its own form, or GEMM_F32 when that is compact */
+gemm_form linear_read_form(const linear *l); /* its own form, but GEMM_F32 for a compact one and GEMM_INT8 for GEMM_INT4 */
 size_t linear_scratch(cpu_level level, const linear *l);
 
 void linear_release(linear *l);

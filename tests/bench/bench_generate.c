@@ -1,7 +1,8 @@
 /* Tokens a second of generation for batches of sequences, beside what this machine can do at most, then the cost of a draw.
  *
  *   bench_generate [MODEL [THREADS [SEQUENCES [TOKENS]]]]      default: the default model, 2 threads, 1, 8, 32 and 64
- *                                                              sequences, 128 tokens behind prompts of 16
+ *                                                              sequences, 128 tokens behind prompts of 16, each
+ *                                                              in float32 and with blocks in whole numbers
  *
  * A step of a batch reads every weight once, as small as it lies in memory, and does two operations with it for each sequence:
  * few sequences are bounded by reading, many by arithmetic. Both are printed with their share of what was measured beside the
@@ -41,7 +42,10 @@ static weight_sum weights_per_step(const model *m) {
         if (t->n_dims != 2 || (!strcmp(t->name, "token_embd.weight") && !model_config_of(m)->tied_embedding)) continue;
         int64_t n = t->shape[0], k = t->shape[1];
         size_t bytes = 0;
-        gemm_packed_size(c.cpu, gemm_form_of(t->type->name, k), n, k, &bytes);
+        gemm_form form = gemm_form_of(t->type->name, k);
+        bool block = !strncmp(t->name, "blk.", 4);
+        if (block && model_precision_of(m) == MODEL_INT8) form = form == GEMM_Q4 ? GEMM_INT4 : GEMM_INT8;
+        gemm_packed_size(c.cpu, form, n, k, &bytes);
         s.count += (double)n * (double)k, s.bytes += (double)bytes;
     }
     return s;
@@ -86,8 +90,8 @@ static void generation_row(model *m, int64_t n, int64_t n_tokens) {
     }
     weight_sum w = weights_per_step(m);
     double steps = (double)(n_tokens - 1) / best, flops = 2 * w.count * (double)n * steps, bytes = w.bytes * steps;
-    printf("| %lld | %.0f | %.1f | %.0f %% | %.1f | %.0f %% |\n", (long long)n, (double)n * steps, bytes / 1e9,
-           100 * bytes / reading, flops / 1e9, 100 * flops / peak);
+    printf("| %s | %lld | %.0f | %.1f | %.0f %% | %.1f | %.0f %% |\n", model_precision_names[model_precision_of(m)],
+           (long long)n, (double)n * steps, bytes / 1e9, 100 * bytes / reading, flops / 1e9, 100 * flops / peak);
     for (int64_t s = 0; s < n; s++) free(seqs[s].prompt.ids), free(seqs[s].output.ids);
     free(seqs);
 }
@@ -132,15 +136,17 @@ int main(int argc, char **argv) {
     static const int64_t batches[] = {1, 8, 32, 64};
     if (!path) return fprintf(stderr, "bench_generate: no default model: give one\n"), 1;
     c = test_ctx(argc > 2 ? atoi(argv[2]) : 2);
-    model *m;
+    model *m, *rounded;
     must(model_open(&c, path, &m, &e));
+    must(model_open_as(&c, path, MODEL_INT8, &rounded, &e));
     setvbuf(stdout, NULL, _IOLBF, 0);
     printf("%s, %d threads, %s: peak %.1f GFLOP/s, reading %.1f GB/s; %lld tokens behind prompts of %d\n\n", model_name(m),
            c.threads, cpu_level_name(c.cpu), peak_f32(&c) / 1e9, peak_read(&c) / 1e9, (long long)n_tokens, PROMPT);
-    printf("| sequences | tokens/s | GB/s | of reading | GFLOP/s | of peak |\n|---|---|---|---|---|---|\n");
-    if (only) generation_row(m, only, n_tokens);
-    for (size_t b = 0; !only && b < sizeof batches / sizeof *batches; b++) generation_row(m, batches[b], n_tokens);
+    printf("| blocks | sequences | tokens/s | GB/s | of reading | GFLOP/s | of peak |\n|---|---|---|---|---|---|---|\n");
+    for (size_t b = 0; b < (only ? 1 : sizeof batches / sizeof *batches); b++)
+        for (int precision = 0; precision < 2; precision++)
+            generation_row(precision ? rounded : m, only ? only : batches[b], n_tokens);
     draws(model_config_of(m)->n_vocab);
-    model_close(m);
+    model_close(m), model_close(rounded);
     return 0;
 }

@@ -121,26 +121,32 @@ static uint8_t *random_blocks(const quant_type *t, int64_t n, int64_t k) {
     return blocks;
 }
 
+/* The blocks in a form of their own size. */
+static gemm_weights packed_blocks(cpu_level level, gemm_form form, const quant_type *t, const uint8_t *blocks, int64_t n,
+                                  int64_t k) {
+    size_t size, panel_size;
+    int64_t panel = gemm_panel(level);
+    assert_true(gemm_packed_size(level, form, n, k, &size) && gemm_panel_size(level, form, k, &panel_size));
+    gemm_weights out = {.form = form, .n = n, .k = k, .panels = normals((int64_t)(size / sizeof(float)), 5)};
+    for (int64_t j = 0; j < n; j += panel) {
+        const void *rows[32];
+        int64_t n_rows = n - j < panel ? n - j : panel;
+        for (int64_t i = 0; i < n_rows; i++) rows[i] = blocks + (size_t)((j + i) * k / t->block_size) * t->block_bytes;
+        assert_true(gemm_pack_blocks(level, t->name, rows, n_rows, k, (char *)out.panels + (size_t)(j / panel) * panel_size));
+    }
+    return out;
+}
+
 static void check_form(cpu_level level, const quant_type *t, int64_t n, int64_t k) {
     static const int64_t rows_of_x[] = {1, 2, 3, 4, 5, 6, 7, 13, 97};
-    int64_t panel = gemm_panel(level);
     gemm_form form = gemm_form_of(t->name, k);
-    size_t size, panel_size;
+    size_t size;
     float *w = normals(n * k, 1), *x = normals(97 * k, 2), *y = normals(97 * (n + 1), 3),
           *expected = normals(97 * (n + 1), 4);
     uint8_t *blocks = random_blocks(t, n, k);
     t->dequantize(blocks, n * k, w);
     assert_true(form != GEMM_F32);
-    assert_true(gemm_packed_size(level, form, n, k, &size) && gemm_panel_size(level, form, k, &panel_size));
-    gemm_weights small = {.form = form, .n = n, .k = k, .panels = normals((int64_t)(size / sizeof(float)), 5)};
-    gemm_weights large = packed(level, w, n, k);
-    for (int64_t j = 0; j < n; j += panel) {
-        const void *rows[32];
-        int64_t n_rows = n - j < panel ? n - j : panel;
-        for (int64_t i = 0; i < n_rows; i++) rows[i] = blocks + (size_t)((j + i) * k / t->block_size) * t->block_bytes;
-        assert_true(
-            gemm_pack_blocks(level, t->name, rows, n_rows, k, (char *)small.panels + (size_t)(j / panel) * panel_size));
-    }
+    gemm_weights small = packed_blocks(level, form, t, blocks, n, k), large = packed(level, w, n, k);
     ctx c = test_ctx(2);
     c.cpu = level;
     gemm_packed_size(level, GEMM_F32, n, k, &size);
@@ -224,7 +230,8 @@ static void check_sums(const float *y, const float *x, const float *w, bool roun
     free(xs), free(ws);
 }
 
-/* Against the reference at the lowest level; the others must have its bits, as must any number of rows and threads. */
+/* Against the reference at the lowest level; the others must have its bits, as must any number of rows and threads, and 4-bit
+ * numbers that are kept as such. */
 static void check_int8(const char *type, int64_t n, int64_t k) {
     static const int64_t rows_of_x[] = {1, 2, 5, 6, 7, 13, 97};
     enum { M = 97 };
@@ -236,7 +243,8 @@ static void check_int8(const char *type, int64_t n, int64_t k) {
     memset(x + k, 0, (size_t)(k < 32 ? k : 32) * sizeof *x); /* a group of zeros, and one that is all but that */
     for (int j = 0; j < 32 && j < k; j++) x[j] = 1e-35f;
     for (cpu_level level = CPU_PORTABLE; level <= cpu_best(); level++) {
-        gemm_weights panels = packed_int8(level, t, blocks, w, n, k);
+        gemm_weights panels = packed_int8(level, t, blocks, w, n, k), small = {0};
+        if (t && gemm_form_of(type, k) == GEMM_Q4) small = packed_blocks(level, GEMM_INT4, t, blocks, n, k);
         if (level == CPU_PORTABLE) {
             run(level, 1, M, n, k, x, panels, bias, y);
             check_sums(y, x, w, !t, bias, M, n, k);
@@ -244,8 +252,11 @@ static void check_int8(const char *type, int64_t n, int64_t k) {
         for (int i = 0; i < COUNT(rows_of_x); i++) {
             run(level, 2, rows_of_x[i], n, k, x, panels, bias, again);
             assert_memory_equal(y, again, (size_t)(rows_of_x[i] * (n + 1)) * sizeof *y);
+            if (!small.panels) continue;
+            run(level, 2, rows_of_x[i], n, k, x, small, bias, again);
+            assert_memory_equal(y, again, (size_t)(rows_of_x[i] * (n + 1)) * sizeof *y);
         }
-        free(panels.panels);
+        free(panels.panels), free(small.panels);
     }
     free(w), free(x), free(bias), free(y), free(again), free(blocks);
 }

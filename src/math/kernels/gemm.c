@@ -32,10 +32,11 @@ static bool KERNEL(pack_q4)(const uint8_t *const *rows, int64_t n_rows, int64_t 
             if (!offsets) half[1] = half_from_f32(-8 * half_to_f32(half[0]));
             memcpy(panel + 2 * r, half, 2);
             memcpy(panel + 2 * (TILE_COLS + r), half + 1, 2);
-            uint8_t *two = panel + 4 * TILE_COLS + r;
+            uint8_t *word = panel + 4 * (TILE_COLS + r);
             for (int j = 0; j < 8; j++) {
-                two[j * TILE_COLS] = (uint8_t)((q[2 * j] & 15) | q[2 * j + 1] << 4);
-                two[(8 + j) * TILE_COLS] = (uint8_t)(q[2 * j] >> 4 | (q[2 * j + 1] & 0xf0));
+                int64_t two = j / 4 * TILE_COLS * 4 + j % 4;
+                word[two] = (uint8_t)((q[2 * j] & 15) | q[2 * j + 1] << 4);
+                word[2 * TILE_COLS * 4 + two] = (uint8_t)(q[2 * j] >> 4 | (q[2 * j + 1] & 0xf0));
             }
         }
     }
@@ -69,24 +70,31 @@ TILE_INLINE void begin(gemm_form form, group_reader *g, const uint8_t *group) {
         q8_begin(g, group);
 }
 
-/* form and odd are constants wherever these are inlined. */
-TILE_INLINE void column_at(gemm_form form, group_reader *g, int k, bool odd, vec column[TILE_VECS]) {
+/* form is a constant wherever these are inlined; k: in order, from 0. */
+TILE_INLINE void word_at(gemm_form form, group_reader *g, int k) {
+    if (form == GEMM_Q4) q4_word(g, k);
+}
+
+TILE_INLINE void column_at(gemm_form form, group_reader *g, int k, vec column[TILE_VECS]) {
     if (form == GEMM_Q4)
-        q4_column(g, k, odd, column);
+        q4_column(g, k, column);
     else
-        q8_column(g, k + odd, column);
+        q8_column(g, k, column);
 }
 
 TILE_INLINE void unpack_groups(gemm_form form, const uint8_t *group, int64_t k_size, float *restrict out) {
     for (int64_t k = 0; k < k_size; k += GROUP, group += group_bytes(form)) {
         group_reader g;
         begin(form, &g, group);
-        for (int j = 0; j < GROUP; j += 2)
-            for (int odd = 0; odd < 2; odd++, out += TILE_COLS) {
+        for (int j = 0; j < GROUP; j += WORD) {
+            word_at(form, &g, j);
+#pragma GCC unroll 8
+            for (int i = j; i < j + WORD; i++, out += TILE_COLS) {
                 vec column[TILE_VECS];
-                column_at(form, &g, j, odd, column);
+                column_at(form, &g, i, column);
                 for (int v = 0; v < TILE_VECS; v++) vec_store(out + v * LANES, LANES, column[v]);
             }
+        }
     }
 }
 
@@ -132,18 +140,21 @@ typedef struct few_sums {
 /* unpacked: where the columns of one panel are left for other rows, or NULL. */
 TILE_INLINE void few_steps(gemm_form form, int rows, int panels, const float *x, int64_t ldx, group_reader g[FEW_PANELS],
                            few_sums *sum, float *unpacked) {
-    for (int j = 0; j < GROUP; j += 2)
-        for (int p = 0; p < panels; p++)
-            for (int odd = 0; odd < 2; odd++) {
+    for (int j = 0; j < GROUP; j += WORD) {
+        for (int p = 0; p < panels; p++) word_at(form, g + p, j);
+#pragma GCC unroll 8
+        for (int i = j; i < j + WORD; i++)
+            for (int p = 0; p < panels; p++) {
                 vec column[TILE_VECS];
-                column_at(form, g + p, j, odd, column);
+                column_at(form, g + p, i, column);
                 for (int v = 0; v < TILE_VECS && unpacked; v++)
-                    vec_store(unpacked + (j + odd) * TILE_COLS + v * LANES, LANES, column[v]);
+                    vec_store(unpacked + i * TILE_COLS + v * LANES, LANES, column[v]);
                 for (int r = 0; r < rows; r++) {
-                    vec value = vec_set(x[r * ldx + j + odd]);
+                    vec value = vec_set(x[r * ldx + i]);
                     for (int v = 0; v < TILE_VECS; v++) sum->at[r][p][v] = vec_madd(value, column[v], sum->at[r][p][v]);
                 }
             }
+    }
 }
 
 TILE_INLINE void few_product(gemm_form form, int rows, int panels, const gemm_block *b, int64_t column, int64_t k_first,

@@ -1,4 +1,4 @@
-/* Products of GEMM_INT8 (math/gemm.h). Sums of 32 products are whole numbers, and what follows is done in one order and never
+/* Products of GEMM_INT8 and GEMM_INT4 (math/gemm.h), whose panels become those of GEMM_INT8 in the first cache. Sums of 32 products are whole numbers, and what follows is done in one order and never
  * fused: the bits are the same at every machine level. */
 #include "math/kernels/int8.h"
 #include "math/kernels/forms.h"
@@ -8,7 +8,7 @@
 
 /* Rows whose sums, whole and as floats, fit the registers; how much of k is quantised at a time: a panel of it stays in the
  * first cache. */
-enum { ROWS = LANES == 16 ? 6 : 2, STRETCH = 1024, STRIDE = STRETCH + 64, GROUP_BYTES = TILE_COLS * (4 + 4 + GROUP) };
+enum { ROWS = LANES == 16 ? 6 : 2, STRETCH = 1024, STRIDE = STRETCH + 64, INT8_GROUP_BYTES = TILE_COLS * (4 + 4 + GROUP) };
 
 /* ---- four products a lane ---- */
 
@@ -88,10 +88,26 @@ static inline ints dot4(ints sum, ints u, fours f) {
 
 /* ---- rounding ---- */
 
-/* x = scale q to within half a scale, ties to the even q. The scale is NaN when a number is not finite; below 1e-30 all are 0.
+/* Where number j of a group stands: of every eight the even ones, then the odd ones, as masking words of GEMM_Q4 gives them. */
+static inline int place(int j) { return j / WORD * WORD + j % 2 * (WORD / 2) + j % WORD / 2; }
+
+/* The bytes of eight at a time in that order; a shift moves every second one beside the one before the last. */
+static void put_in_place(const uint8_t from[GROUP], int8_t to[GROUP]) {
+    uint64_t eights[GROUP / WORD];
+    memcpy(eights, from, sizeof eights);
+    for (int i = 0; i < GROUP / WORD; i++) {
+        uint64_t even = eights[i] & 0x00ff00ff00ff00ff, odd = eights[i] >> 8 & 0x00ff00ff00ff00ff;
+        even = (even | even >> 8) & 0x0000ffff0000ffff, odd = (odd | odd >> 8) & 0x0000ffff0000ffff;
+        eights[i] = ((even | even >> 16) & 0xffffffff) | (odd | odd >> 16) << 32;
+    }
+    memcpy(to, eights, sizeof eights);
+}
+
+/* x[j] = scale q[place(j)] to within half a scale, ties to the even q. The scale is NaN when a number is not finite; below 1e-30 all are 0.
  * Adding 1.5 * 2^23 rounds, and leaves q in the lowest bits. */
 static float quantise(const float x[GROUP], int8_t q[GROUP]) {
     uint32_t bits[GROUP], largest = 0;
+    uint8_t bytes[GROUP];
     float most, inverse;
     memcpy(bits, x, sizeof bits);
     for (int j = 0; j < GROUP; j++) largest = (bits[j] & 0x7fffffff) > largest ? bits[j] & 0x7fffffff : largest;
@@ -101,13 +117,14 @@ static float quantise(const float x[GROUP], int8_t q[GROUP]) {
         float product = x[j] * inverse, shifted = product + 12582912.0f;
         memcpy(bits + j, &shifted, sizeof shifted);
     }
-    for (int j = 0; j < GROUP; j++) q[j] = (int8_t)(uint8_t)bits[j];
+    for (int j = 0; j < GROUP; j++) bytes[j] = (uint8_t)bits[j];
+    put_in_place(bytes, q);
     return most <= 3.4028235e38f ? most / 127 : NAN;
 }
 
 /* ---- packing ---- */
 
-/* n of k of one row of a panel of another form, as scale u + offset; the rest of the group is 0. */
+/* n of k of one row of a panel of another form, as scale u[place(j)] + offset; the rest of the group is 0. */
 static void read_group(gemm_form form, const uint8_t *group, int r, int n, uint8_t u[GROUP], float *scale, float *offset) {
     float x[GROUP] = {0};
     int8_t q[GROUP];
@@ -117,15 +134,15 @@ static void read_group(gemm_form form, const uint8_t *group, int r, int n, uint8
         memcpy(half + 1, group + 2 * (TILE_COLS + r), 2);
         *scale = half_to_f32(half[0]), *offset = half_to_f32(half[1]);
         for (int j = 0; j < GROUP / 2; j++) {
-            uint8_t two = group[(4 + j) * TILE_COLS + r];
-            u[2 * j] = two & 15, u[2 * j + 1] = two >> 4;
+            uint8_t two = group[(4 + j / 4 * 4) * TILE_COLS + 4 * r + j % 4];
+            u[place(2 * j)] = two & 15, u[place(2 * j + 1)] = two >> 4;
         }
         return;
     }
     if (form == GEMM_Q8) {
         memcpy(half, group + 2 * r, 2);
         *scale = half_to_f32(half[0]);
-        for (int j = 0; j < GROUP; j++) q[j] = (int8_t)group[(2 + j) * TILE_COLS + r];
+        for (int j = 0; j < GROUP; j++) q[place(j)] = (int8_t)group[(2 + j) * TILE_COLS + r];
     } else {
         for (int j = 0; j < n; j++) memcpy(x + j, group + (j * TILE_COLS + r) * (int)sizeof *x, sizeof *x);
         *scale = quantise(x, q);
@@ -140,7 +157,7 @@ static int64_t bytes_of_group(gemm_form form) {
 
 static void KERNEL(pack)(gemm_form form, const void *restrict panel, int64_t k, uint8_t *restrict out) {
     const uint8_t *group = panel;
-    for (; k > 0; k -= GROUP, group += bytes_of_group(form), out += GROUP_BYTES)
+    for (; k > 0; k -= GROUP, group += bytes_of_group(form), out += INT8_GROUP_BYTES)
         for (int r = 0; r < TILE_COLS; r++) {
             uint8_t u[GROUP];
             float scale, offset;
@@ -149,6 +166,19 @@ static void KERNEL(pack)(gemm_form form, const void *restrict panel, int64_t k, 
             memcpy(out + 4 * (TILE_COLS + r), &offset, sizeof offset);
             for (int j = 0; j < GROUP; j += 4) memcpy(out + (8 + j) * TILE_COLS + 4 * r, u + j, 4);
         }
+}
+
+/* k of a panel of GEMM_Q4 as GEMM_INT8. */
+static void widen(const uint8_t *restrict q4, int64_t k, uint8_t *restrict out) {
+    enum { ROW = 4 * TILE_COLS };
+    for (; k > 0; k -= GROUP, q4 += Q4_GROUP_BYTES, out += INT8_GROUP_BYTES) {
+        const uint8_t *two = q4 + ROW;
+        uint8_t *u = out + 2 * ROW;
+        for (int v = 0; v < 2 * TILE_VECS; v++)
+            vec_store((float *)(void *)out + v * LANES, LANES, vec_from_halves(q4 + 2 * v * LANES));
+        for (int j = 0; j < GROUP / WORD; j++, two += ROW, u += 2 * ROW)
+            for (int i = 0; i < ROW; i++) u[i] = two[i] & 15, u[ROW + i] = two[i] >> 4;
+    }
 }
 
 /* ---- products ---- */
@@ -191,7 +221,7 @@ TILE_INLINE void add_rows(int rows, const quantised *x, int64_t row, int64_t k_s
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < TILE_VECS; v++)
             sum[r][v] = to->goes_on ? vec_load(to->y + r * to->ldy + v * LANES, lanes_at(to, v)) : vec_set(0);
-    for (int64_t g = 0; g * GROUP < k_size; g++, w += GROUP_BYTES) {
+    for (int64_t g = 0; g * GROUP < k_size; g++, w += INT8_GROUP_BYTES) {
         const int8_t *q = x->q + row * STRIDE + g * GROUP;
         ints dot[ROWS][TILE_VECS];
         for (int r = 0; r < rows; r++)
@@ -231,18 +261,23 @@ static void add_panel(int64_t rows, const quantised *x, int64_t k_size, const ui
 
 static void KERNEL(block)(const gemm_block *b) {
     quantised x;
-    int64_t panel = (b->w.k + GROUP - 1) / GROUP * GROUP_BYTES;
+    uint8_t wide[STRETCH / GROUP * INT8_GROUP_BYTES] __attribute__((aligned(64)));
+    bool narrow = b->w.form == GEMM_INT4;
+    int64_t group = narrow ? Q4_GROUP_BYTES : INT8_GROUP_BYTES, panel = (b->w.k + GROUP - 1) / GROUP * group;
     for (int64_t k = 0; k < b->w.k; k += STRETCH) {
         int64_t k_size = b->w.k - k < STRETCH ? b->w.k - k : STRETCH;
         bool last = k + k_size == b->w.k;
         quantise_rows(&x, b, k, k_size);
-        for (int64_t j = 0; j < b->w.n; j += TILE_COLS)
-            add_panel(b->rows, &x, k_size, (const uint8_t *)b->w.panels + j / TILE_COLS * panel + k / GROUP * GROUP_BYTES,
+        for (int64_t j = 0; j < b->w.n; j += TILE_COLS) {
+            const uint8_t *w = (const uint8_t *)b->w.panels + j / TILE_COLS * panel + k / GROUP * group;
+            if (narrow) widen(w, k_size, wide);
+            add_panel(b->rows, &x, k_size, narrow ? wide : w,
                       (sums_at){.y = b->y + j,
                                 .ldy = b->ldy,
                                 .cols = b->w.n - j < TILE_COLS ? b->w.n - j : TILE_COLS,
                                 .goes_on = k > 0,
                                 .bias = last && b->bias ? b->bias + j : NULL});
+        }
     }
 }
 

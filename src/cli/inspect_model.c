@@ -137,29 +137,33 @@ static json_t *config_to_json(const model_config *f) {
 
 enum { PASS_TOKENS = 4096 }; /* what commands put into one pass */
 
-static json_t *memory_to_json(const model_config *f, const model_memory *m) {
-    return json_pack("{s:I s:I s:I s:I s:I s:I s:I s:I s:I}", "blocks_kept", (json_int_t)m->blocks, "blocks_read_every_pass",
-                     (json_int_t)m->blocks_in_file, "head_kept", (json_int_t)m->head, "embedding_mapped",
-                     (json_int_t)m->embedding, "block_as_float32", (json_int_t)m->layer, "pass_of_4096_tokens",
-                     (json_int_t)(m->pass + PASS_TOKENS / 1024 * m->pass_1024), "pass_per_1024_more",
-                     (json_int_t)m->pass_1024, "cache_per_1024_tokens", (json_int_t)m->cache_1024, "capture_per_hook",
-                     (json_int_t)(STORE_CHUNK_ROWS * f->d_model) * (json_int_t)sizeof(float));
+/* m: by model_precision. */
+static json_t *memory_to_json(const model_config *f, const model_memory m[MODEL_PRECISIONS]) {
+    return json_pack("{s:I s:I s:I s:I s:I s:I s:I s:I s:I s:I s:I}", "blocks_kept", (json_int_t)m->blocks,
+                     "blocks_kept_bf16", (json_int_t)m[MODEL_BF16].blocks, "blocks_kept_int8",
+                     (json_int_t)m[MODEL_INT8].blocks, "blocks_read_every_pass", (json_int_t)m->blocks_in_file, "head_kept",
+                     (json_int_t)m->head, "embedding_mapped", (json_int_t)m->embedding, "block_as_float32",
+                     (json_int_t)m->layer, "pass_of_4096_tokens", (json_int_t)(m->pass + PASS_TOKENS / 1024 * m->pass_1024),
+                     "pass_per_1024_more", (json_int_t)m->pass_1024, "cache_per_1024_tokens", (json_int_t)m->cache_1024,
+                     "capture_per_hook", (json_int_t)(STORE_CHUNK_ROWS * f->d_model) * (json_int_t)sizeof(float));
 }
 
 /* Described, not opened: a tokenizer may be missing. */
 static void add_description(const weights *w, json_t *doc) {
     err unusable = {0};
     model_spec spec;
-    model_memory memory;
+    model_memory memory[MODEL_PRECISIONS];
+    err_code rc = ERR_OK;
     if (arch_describe(w, &spec, &unusable)) {
         json_object_set_new(doc, "unusable", json_string(unusable.message));
         return;
     }
     json_object_set_new(doc, "config", config_to_json(&spec.cfg));
-    if (model_measure(w, &memory, &unusable))
+    for (int p = 0; p < MODEL_PRECISIONS && !rc; p++) rc = model_measure(w, (model_precision)p, memory + p, &unusable);
+    if (rc)
         json_object_set_new(doc, "unusable", json_string(unusable.message));
     else
-        json_object_set_new(doc, "memory", memory_to_json(&spec.cfg, &memory));
+        json_object_set_new(doc, "memory", memory_to_json(&spec.cfg, memory));
 }
 
 err_code inspect_model(const char *path, json_t *doc, err *e) {

@@ -53,22 +53,39 @@ err_code mem_new_large(void *out, size_t count, size_t size, const char *what, e
     return p ? ERR_OK : err_nomem(e, what, bytes);
 }
 
-/* Linux: free, and what caches would give back. */
-static bool free_bytes(size_t *out) {
+/* The number in the first line that has this form. */
+static bool number_in(const char *path, const char *form, size_t *out) {
     char line[128];
-    unsigned long long kib;
     bool found = false;
-    FILE *f = fopen("/proc/meminfo", "re");
+    FILE *f = fopen(path, "re");
     if (!f) return false;
-    while (!found && fgets(line, sizeof line, f)) found = sscanf(line, "MemAvailable: %llu kB", &kib) == 1;
+    while (!found && fgets(line, sizeof line, f)) found = sscanf(line, form, out) == 1;
     fclose(f);
-    if (found) *out = (size_t)kib << 10;
     return found;
 }
 
+size_t mem_free_in_group(const char *dir) {
+    char path[3][256];
+    size_t limit, used, cached = 0;
+    snprintf(path[0], sizeof path[0], "%s/memory.max", dir); /* "max" where there is none */
+    snprintf(path[1], sizeof path[1], "%s/memory.current", dir);
+    snprintf(path[2], sizeof path[2], "%s/memory.stat", dir);
+    if (!number_in(path[0], "%zu", &limit) || !number_in(path[1], "%zu", &used)) return SIZE_MAX;
+    number_in(path[2], "file %zu", &cached);
+    used = used > cached ? used - cached : 0;
+    return limit > used ? limit - used : 0;
+}
+
+/* Linux: free, and what caches would give back; a container sees its group at the root. */
+static size_t free_bytes(void) {
+    size_t kib, system = number_in("/proc/meminfo", "MemAvailable: %zu kB", &kib) ? kib << 10 : SIZE_MAX;
+    size_t group = mem_free_in_group("/sys/fs/cgroup");
+    return system < group ? system : group;
+}
+
 err_code mem_check_free(size_t bytes, const char *what, err *e) {
-    size_t there;
-    if (!free_bytes(&there) || bytes <= there) return ERR_OK;
+    size_t there = free_bytes();
+    if (bytes <= there) return ERR_OK;
     return err_set(e, ERR_NOMEM, "%s: expected %.1f GB of free memory, found %.1f GB", what, (double)bytes / 1e9,
                    (double)there / 1e9);
 }

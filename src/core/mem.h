@@ -27,9 +27,13 @@ err_code mem_new_large(void *out /* T** */, size_t count, size_t size, const cha
 /* A growing array: makes room for at least `count` items of `size` bytes in *data, doubling *cap; old items keep their values. */
 err_code mem_grow(void *data /* T** */, size_t *cap, size_t count, size_t size, const char *what, err *e);
 
-/* ERR_NOMEM, with what is there, when the system has less than `bytes` free: before a long run takes them one by one. Always fine
- * where the system does not say. */
+/* ERR_NOMEM, with what is there, when the system or the process's control group has less than `bytes` free: before a long run takes
+ * them one by one. Always fine where neither says. */
 err_code mem_check_free(size_t bytes, const char *what, err *e);
+
+/* What a control group (Linux, version 2: memory.max, memory.current, memory.stat in a folder) leaves, its caches counted as free;
+ * SIZE_MAX where it sets no limit. */
+size_t mem_free_in_group(const char *dir);
 
 /* Scratch of one forward or training step: take what a step needs, then reset. Blocks stay allocated between steps. */
 typedef struct arena_block arena_block;

@@ -14,14 +14,14 @@ static size_t packed_bytes(const linear *l, gemm_form form) {
     return bytes;
 }
 
-/* The largest block as floats: where its weights are small, or are read again. */
+/* The largest block as it is multiplied: where its weights are unpacked for that, or read again. */
 static size_t layer_bytes(const model *m) {
     size_t most = 0;
     for (int64_t i = 0; i < m->spec.cfg.n_layers; i++) {
         size_t total = 0;
         for (int j = 0; j < LAYER_LINEARS; j++) {
             const linear *l = m->layers[i].linears + j;
-            if (l->w.form != GEMM_F32 || !blocks_stay(m)) total += packed_bytes(l, GEMM_F32);
+            if (gemm_is_compact(l->w.form) || !blocks_stay(m)) total += packed_bytes(l, linear_read_form(l));
         }
         if (total > most) most = total;
     }
@@ -58,11 +58,12 @@ static void measure(const model *m, model_memory *out) {
     };
 }
 
-err_code model_measure(const weights *w, model_memory *out, err *e) {
+err_code model_measure(const weights *w, model_precision precision, model_memory *out, err *e) {
     model *m = NULL;
     err_code rc;
     TRY(mem_new0(&m, 1, sizeof *m, "model", e));
     m->w = (weights *)w; /* bound, which changes nothing, and not closed */
+    m->precision = precision;
     TRY(arch_describe(w, &m->spec, e));
     TRY(model_bind(m, e));
     if (blocks_size(m) == SIZE_MAX || !gemm_packed_size(CPU_PORTABLE, GEMM_F32, padded(m->head.w.n), m->head.w.k, &out->head))

@@ -30,7 +30,7 @@ typedef struct model model;
  * MODEL_BF16: rows and weights rounded to bfloat16 (math/gemm.h). Takes 16 bits a weight in memory; faster where the machine
  * multiplies bfloat16 (CPU_BF16).
  * MODEL_INT8: rows rounded to 8-bit numbers, 32 at a time, times the file's small numbers (Q4_0, Q4_1, Q8_0) or other weights
- * rounded likewise (math/gemm.h). Takes 10 bits a weight in memory. */
+ * rounded likewise (math/gemm.h). Takes 10 bits a weight in memory, 5 of Q4_0 and Q4_1. */
 typedef enum model_precision { MODEL_F32, MODEL_BF16, MODEL_INT8, MODEL_PRECISIONS } model_precision;
 extern const char *const model_precision_names[MODEL_PRECISIONS]; /* "f32" */
 
@@ -79,14 +79,14 @@ typedef struct model_memory {
     size_t blocks_in_file; /* instead, where they are too large to keep: read again in every pass, and not kept */
     size_t head;           /* from the first logits on */
     size_t embedding;      /* in the file: those of its rows stay that were used */
-    size_t layer;          /* one block as float32, in passes over many tokens */
+    size_t layer;          /* one block unpacked, in passes over many tokens */
     size_t pass;           /* rows of a pass, however many; and for each 1,024 tokens */
     size_t pass_1024;
     size_t cache_1024; /* keys and values of 1,024 positions of a sequence */
 } model_memory;
 
-/* Finds it out without opening; ERR_UNSUPPORTED or ERR_FORMAT when w is no model that can be opened. */
-err_code model_measure(const weights *w, model_memory *out, err *e);
+/* Finds it out without opening, for that precision; ERR_UNSUPPORTED or ERR_FORMAT when w is no model that can be opened. */
+err_code model_measure(const weights *w, model_precision precision, model_memory *out, err *e);
 
 /* The final norm's gain [d_model] and a row of the unembedding [d_model]: what a logit lens needs. */
 const float *model_final_norm_gain(const model *m);

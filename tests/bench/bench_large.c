@@ -63,7 +63,7 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     double before = (double)peak_resident_bytes(), peak = peak_f32(&c);
     must(model_open(&c, argv[1], &m, &e));
-    must(model_measure(model_weights(m), &announced, &e));
+    must(model_measure(model_weights(m), MODEL_F32, &announced, &e));
     double expected = (double)announced.blocks * (layer + 1) / (double)shape.n_layers + (double)announced.layer +
                       (double)announced.embedding + (double)announced.pass +
                       (double)((n + 1023) / 1024) * (double)announced.pass_1024;

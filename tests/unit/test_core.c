@@ -76,6 +76,33 @@ static void free_memory_is_asked_for(void **state) {
     assert_non_null(strstr(e.message, "half of everything: expected 9223372036.9 GB of free memory, found "));
 }
 
+/* What a container may still take: its limit less what it uses, without files that are only cached. */
+static void control_group_limits_memory(void **state) {
+    (void)state;
+    static const char *const names[] = {"memory.current", "memory.stat", "memory.max"};
+    static const struct {
+        const char *files[3]; /* by name; NULL: not there */
+        size_t expected;
+    } cases[] = {{{"700\n", "anon 300\nfile 400\nfile_mapped 9\n", "1000\n"}, 700},
+                 {{"700\n", "anon 700\n", "1000\n"}, 300},
+                 {{"1100\n", NULL, "1000\n"}, 0},
+                 {{"700\n", "file 400\n", "max\n"}, SIZE_MAX},
+                 {{NULL, NULL, NULL}, SIZE_MAX}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        char *dir = test_make_dir(), *path;
+        err e = {0};
+        for (int i = 0; i < 3; i++) {
+            if (!cases[c].files[i]) continue;
+            assert_ok(path_join(dir, names[i], &path, &e), &e);
+            FILE *f = fopen(path, "w");
+            assert_true(f && fputs(cases[c].files[i], f) >= 0 && !fclose(f));
+            free(path);
+        }
+        assert_true(mem_free_in_group(dir) == cases[c].expected);
+        test_remove_dir(dir);
+    }
+}
+
 static void arena_keeps_its_memory_over_reset(void **state) {
     (void)state;
     arena a = {0};
@@ -165,6 +192,7 @@ int main(void) {
         cmocka_unit_test(allocation_refuses_overflow_and_aligns),
         cmocka_unit_test(large_allocations_hold_what_was_asked_for),
         cmocka_unit_test(free_memory_is_asked_for),
+        cmocka_unit_test(control_group_limits_memory),
         cmocka_unit_test(arena_keeps_its_memory_over_reset),
         cmocka_unit_test(written_file_reads_back_and_leaves_no_temporary),
         cmocka_unit_test(half_rounds_to_nearest_even),

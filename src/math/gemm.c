@@ -51,15 +51,21 @@ static const bf16_kernels *bf16_kernels_for(cpu_level level) {
 enum { GROUP = GEMM_GROUP };
 
 /* Bytes of 32 values of one row. */
-static const size_t group_row_bytes[] = {
-    [GEMM_F32] = GROUP * sizeof(float), [GEMM_Q4] = 4 + GROUP / 2,   [GEMM_Q8] = 2 + GROUP,
-    [GEMM_INT8] = 4 + 4 + GROUP,        [GEMM_INT4] = 4 + GROUP / 2, [GEMM_BF16] = GROUP * sizeof(uint16_t)};
+static const size_t group_row_bytes[] = {[GEMM_F32] = GROUP * sizeof(float),
+                                         [GEMM_Q4] = 4 + GROUP / 2,
+                                         [GEMM_Q8] = 2 + GROUP,
+                                         [GEMM_Q4F] = 8 + GROUP / 2,
+                                         [GEMM_Q8F] = 16 + GROUP,
+                                         [GEMM_INT8] = 4 + 4 + GROUP,
+                                         [GEMM_INT4] = 4 + GROUP / 2,
+                                         [GEMM_BF16] = GROUP * sizeof(uint16_t)};
 
-/* How to add one: a row here, its packing in gemm_pack_blocks, and in kernels/forms.h what its layout is. */
+/* How to add one: a row here, its packing in gemm_pack_blocks or as whole numbers, and in kernels/forms.h what its layout is. */
 static const struct {
     const char *type;
     gemm_form form;
-} forms[] = {{"Q4_0", GEMM_Q4}, {"Q4_1", GEMM_Q4}, {"Q8_0", GEMM_Q8}};
+} forms[] = {{"Q4_0", GEMM_Q4},  {"Q4_1", GEMM_Q4},  {"Q8_0", GEMM_Q8},  {"Q2_K", GEMM_Q8F},
+             {"Q3_K", GEMM_Q8F}, {"Q4_K", GEMM_Q4F}, {"Q5_K", GEMM_Q8F}, {"Q6_K", GEMM_Q8F}};
 
 gemm_form gemm_form_of(const char *type, int64_t k) {
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
@@ -67,7 +73,7 @@ gemm_form gemm_form_of(const char *type, int64_t k) {
     return GEMM_F32;
 }
 
-bool gemm_is_compact(gemm_form form) { return form == GEMM_Q4 || form == GEMM_Q8; }
+bool gemm_is_compact(gemm_form form) { return form >= GEMM_Q4 && form <= GEMM_Q8F; }
 
 int64_t gemm_panel(cpu_level level) { return kernels_for(level)->panel; }
 
@@ -94,6 +100,21 @@ bool gemm_pack_blocks(cpu_level level, const char *type, const void *const *rows
     if (gemm_form_of(type, k) == GEMM_Q4) return kernels->pack_q4(blocks, n_rows, k, !strcmp(type, "Q4_1"), panel);
     kernels->pack_q8(blocks, n_rows, k, panel);
     return true;
+}
+
+void gemm_pack_whole(cpu_level level, gemm_form form, int64_t row, int64_t k, int64_t n, const float *scale,
+                     const float *offset, const int8_t *q, void *panel) {
+    int64_t rows = gemm_panel(level), bytes = rows * (int64_t)group_row_bytes[form];
+    char *group = (char *)panel + k / GROUP * bytes;
+    for (int64_t i = 0; i < n; i += GROUP, q += GROUP, scale += 2, offset += 2, group += bytes) {
+        float *scales = (float *)(void *)group;
+        int halves = form == GEMM_Q4F ? 1 : 2;
+        char *numbers = (char *)(scales + 2 * halves * rows);
+        for (int h = 0; h < halves; h++) scales[2 * h * rows + row] = scale[h], scales[(2 * h + 1) * rows + row] = offset[h];
+        for (int j = 0; j < GROUP && form == GEMM_Q8F; j++) numbers[j * rows + row] = (char)q[j];
+        for (int j = 0; j < GROUP / 2 && form == GEMM_Q4F; j++) /* words of eight k, two of them a byte */
+            numbers[4 * (j / 4 * rows + row) + j % 4] = (char)(q[2 * j] | q[2 * j + 1] << 4);
+    }
 }
 
 void gemm_pack_int8(cpu_level level, gemm_form form, const void *panel, int64_t k, void *out) {

@@ -6,6 +6,8 @@
  *   GEMM_F32   float [k, panel]
  *   GEMM_Q4    per 32 of k: half scale [panel], half offset [panel], 4-bit q;  w = scale q + offset   (from Q4_0, Q4_1)
  *   GEMM_Q8    per 32 of k: half scale [panel], signed 8-bit q;                w = scale q            (from Q8_0)
+ *   GEMM_Q4F   per 32 of k: float scale [panel], float offset [panel], 4-bit q;  w = scale q + offset  (from Q4_K)
+ *   GEMM_Q8F   the same per 16 of k, with signed 8-bit q                                               (from other K types)
  *   GEMM_INT8  per 32 of k: float scale [panel], float offset [panel], 8-bit u; w = scale u + offset   (made of any other form)
  *   GEMM_INT4  panels of GEMM_Q4, multiplied as those of GEMM_INT8
  *   GEMM_BF16  bfloat16 [ceil(k / 32) 16, panel, 2]                                                   (made of floats)
@@ -30,14 +32,14 @@
 
 #include <stddef.h>
 
-typedef enum gemm_form { GEMM_F32, GEMM_Q4, GEMM_Q8, GEMM_INT8, GEMM_INT4, GEMM_BF16 } gemm_form;
+typedef enum gemm_form { GEMM_F32, GEMM_Q4, GEMM_Q8, GEMM_Q4F, GEMM_Q8F, GEMM_INT8, GEMM_INT4, GEMM_BF16 } gemm_form;
 
 enum { GEMM_GROUP = 32 }; /* of k, that share a scale */
 
 /* The form for rows of k values of this ggml type ("Q4_1"): GEMM_F32 when it has none of its own. */
 gemm_form gemm_form_of(const char *type, int64_t k);
 
-/* Whether these are a file's small numbers, which gemm_unpack makes floats of: GEMM_Q4 or GEMM_Q8. */
+/* Whether these are a file's small numbers, which gemm_unpack makes floats of: GEMM_Q4, Q8, Q4F or Q8F. */
 bool gemm_is_compact(gemm_form form);
 
 typedef struct gemm_weights {
@@ -56,9 +58,14 @@ bool gemm_packed_size(cpu_level level, gemm_form form, int64_t n, int64_t k, siz
 /* Packs one panel of float32 rows [n_rows, k], 1 <= n_rows <= gemm_panel. */
 void gemm_pack_floats(cpu_level level, const float *rows, int64_t n_rows, int64_t k, float *panel);
 
-/* Packs one panel of rows in blocks of a type that has a form of its own; rows[i] is row i's first block.
+/* Packs one panel of rows in blocks of a type that has the form GEMM_Q4 or GEMM_Q8; rows[i] is row i's first block.
  * False when a scale is so large that the form cannot hold it (8192 in Q4_0): such weights have to be packed as floats. */
 bool gemm_pack_blocks(cpu_level level, const char *type, const void *const *rows, int64_t n_rows, int64_t k, void *panel);
+
+/* Numbers k .. k + n of row `row` of a panel of GEMM_Q4F or GEMM_Q8F that was zeros; k and n multiples of 32. scale, offset:
+ * [n / 16], of which GEMM_Q4F takes every second. scale q must not be rounded in float32. */
+void gemm_pack_whole(cpu_level level, gemm_form form, int64_t row, int64_t k, int64_t n, const float *scale,
+                     const float *offset, const int8_t *q, void *panel);
 
 /* One panel of another form as GEMM_INT8. */
 void gemm_pack_int8(cpu_level level, gemm_form form, const void *panel, int64_t k, void *out);

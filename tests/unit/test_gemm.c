@@ -114,11 +114,24 @@ static uint8_t *random_blocks(const quant_type *t, int64_t n, int64_t k) {
     uint8_t *blocks = malloc(size);
     rng r = rng_stream(4, RNG_SYNTHETIC, 1);
     for (size_t i = 0; i < size; i++) blocks[i] = (uint8_t)rng_u64(&r);
+    bool offsets =
+        !strcmp(t->name, "Q4_1") || !strcmp(t->name, "Q2_K") || !strcmp(t->name, "Q4_K") || !strcmp(t->name, "Q5_K");
+    size_t at = !strcmp(t->name, "Q2_K") ? 80 : !strcmp(t->name, "Q3_K") ? 108 : !strcmp(t->name, "Q6_K") ? 208 : 0;
     for (size_t b = 0; b < size; b += t->block_bytes) {
         uint16_t half[2] = {half_from_f32((float)rng_normal(&r) / 16), half_from_f32((float)rng_normal(&r))};
-        memcpy(blocks + b, half, !strcmp(t->name, "Q4_1") ? 4 : 2);
+        memcpy(blocks + b + at, half, offsets ? 4 : 2);
     }
     return blocks;
+}
+
+static void pack_whole(cpu_level level, gemm_form form, const quant_type *t, const void *const *rows, int64_t n_rows,
+                       int64_t k, void *panel) {
+    for (int64_t i = 0; i < n_rows; i++)
+        for (int64_t b = 0; b < k / 256; b++) {
+            quant_whole w;
+            quant_whole_of(t)((const char *)rows[i] + (size_t)b * t->block_bytes, &w);
+            gemm_pack_whole(level, form, i, b * 256, 256, w.scale, w.offset, w.q, panel);
+        }
 }
 
 /* The blocks in a form of their own size. */
@@ -128,11 +141,16 @@ static gemm_weights packed_blocks(cpu_level level, gemm_form form, const quant_t
     int64_t panel = gemm_panel(level);
     assert_true(gemm_packed_size(level, form, n, k, &size) && gemm_panel_size(level, form, k, &panel_size));
     gemm_weights out = {.form = form, .n = n, .k = k, .panels = normals((int64_t)(size / sizeof(float)), 5)};
+    if (quant_whole_of(t)) memset(out.panels, 0, size);
     for (int64_t j = 0; j < n; j += panel) {
         const void *rows[32];
+        char *at = (char *)out.panels + (size_t)(j / panel) * panel_size;
         int64_t n_rows = n - j < panel ? n - j : panel;
         for (int64_t i = 0; i < n_rows; i++) rows[i] = blocks + (size_t)((j + i) * k / t->block_size) * t->block_bytes;
-        assert_true(gemm_pack_blocks(level, t->name, rows, n_rows, k, (char *)out.panels + (size_t)(j / panel) * panel_size));
+        if (quant_whole_of(t))
+            pack_whole(level, form, t, rows, n_rows, k, at);
+        else
+            assert_true(gemm_pack_blocks(level, t->name, rows, n_rows, k, at));
     }
     return out;
 }
@@ -164,11 +182,13 @@ static void check_form(cpu_level level, const quant_type *t, int64_t n, int64_t 
 /* Small numbers give the bits that their dequantised values give. */
 static void forms_are_exact(void **state) {
     (void)state;
-    static const char *const types[] = {"Q4_0", "Q4_1", "Q8_0"};
+    static const char *const types[] = {"Q4_0", "Q4_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"};
     for (cpu_level level = CPU_PORTABLE; level <= cpu_best(); level++)
         for (int t = 0; t < COUNT(types); t++)
-            for (int i = 0; i < COUNT(ns); i++)
-                for (int64_t k = 32; k < 1200; k += 512) check_form(level, quant_by_name(types[t]), ns[i], k);
+            for (int i = 0; i < COUNT(ns); i++) {
+                const quant_type *type = quant_by_name(types[t]);
+                for (int64_t k = type->block_size; k < 1200; k += 512) check_form(level, type, ns[i], k);
+            }
     assert_int_equal(gemm_form_of("F16", 64), GEMM_F32);
     assert_int_equal(gemm_form_of("Q4_0", 48), GEMM_F32);
 }

@@ -4,7 +4,9 @@
  *                 lowest four bits
  *   Q8, 32 of k:  scale [TILE_COLS] as halves, then int8 [32, TILE_COLS]
  *
- * scale q has at most 19 significant bits, so scale q + offset rounds once, fused or not: as ggml's functions do.
+ *   Q4F, Q8F:     floats scale [TILE_COLS] offset [TILE_COLS], of Q8F twice, for 16 of k each; then as above
+ *
+ * scale q has no more significant bits than a float, so scale q + offset rounds once, fused or not: as ggml's functions do.
  */
 #ifndef MATH_KERNELS_FORMS_H
 #define MATH_KERNELS_FORMS_H
@@ -19,6 +21,8 @@ enum {
     GROUP = GEMM_GROUP,
     Q4_GROUP_BYTES = TILE_COLS * (2 + 2 + GROUP / 2),
     Q8_GROUP_BYTES = TILE_COLS * (2 + GROUP),
+    Q4F_GROUP_BYTES = TILE_COLS * (8 + GROUP / 2),
+    Q8F_GROUP_BYTES = TILE_COLS * (16 + GROUP),
 };
 
 /* LANES words of eight q of one row each, taken from the low end two by two: the first as it is, the second 16-fold where that
@@ -81,7 +85,7 @@ static inline vec vec_from_int8(const uint8_t *p) { FORM_EACH((float)(int8_t)p[l
 
 #endif
 
-/* What the two forms share: one group of 32 k, whose columns (TILE_VECS vectors each) come out in order of k. Every eighth
+/* What the forms share: one group of 32 k, whose columns (TILE_VECS vectors each) come out in order of k. Every eighth
  * one begins a word. */
 enum { WORD = 8 };
 
@@ -90,6 +94,16 @@ typedef struct group_reader {
     vec scale[TILE_VECS], second_scale[TILE_VECS], offset[TILE_VECS];
     words u[TILE_VECS];
 } group_reader;
+
+TILE_INLINE void q4f_begin(group_reader *g, const uint8_t *group) {
+    const float *scale = (const float *)(const void *)group;
+    for (int v = 0; v < TILE_VECS; v++) {
+        g->scale[v] = vec_load(scale + v * LANES, LANES);
+        g->second_scale[v] = vec_mul(g->scale[v], vec_set(1.0f / SECOND_FOLD));
+        g->offset[v] = vec_load(scale + TILE_COLS + v * LANES, LANES);
+    }
+    g->q = group + 8 * TILE_COLS;
+}
 
 TILE_INLINE void q4_begin(group_reader *g, const uint8_t *group) {
     for (int v = 0; v < TILE_VECS; v++) {
@@ -121,6 +135,20 @@ TILE_INLINE void q8_begin(group_reader *g, const uint8_t *group) {
 
 TILE_INLINE void q8_column(group_reader *g, int k, vec column[TILE_VECS]) {
     for (int v = 0; v < TILE_VECS; v++) column[v] = vec_mul(vec_from_int8(g->q + k * TILE_COLS + v * LANES), g->scale[v]);
+}
+
+/* The scales of the half group that begins at k. */
+TILE_INLINE void q8f_word(group_reader *g, int k) {
+    const float *scale = (const float *)(const void *)g->q + k / 16 * 2 * TILE_COLS;
+    for (int v = 0; v < TILE_VECS; v++) {
+        g->scale[v] = vec_load(scale + v * LANES, LANES);
+        g->offset[v] = vec_load(scale + TILE_COLS + v * LANES, LANES);
+    }
+}
+
+TILE_INLINE void q8f_column(group_reader *g, int k, vec column[TILE_VECS]) {
+    for (int v = 0; v < TILE_VECS; v++)
+        column[v] = vec_madd(vec_from_int8(g->q + (16 + k) * TILE_COLS + v * LANES), g->scale[v], g->offset[v]);
 }
 
 #endif

@@ -57,29 +57,34 @@ static void KERNEL(pack_q8)(const uint8_t *const *rows, int64_t n_rows, int64_t 
 
 /* ---- unpacking ---- */
 
-static int64_t group_bytes(gemm_form form) { return form == GEMM_Q4 ? Q4_GROUP_BYTES : Q8_GROUP_BYTES; }
+static int64_t group_bytes(gemm_form form) {
+    return form == GEMM_Q4    ? Q4_GROUP_BYTES
+           : form == GEMM_Q8  ? Q8_GROUP_BYTES
+           : form == GEMM_Q4F ? Q4F_GROUP_BYTES
+                              : Q8F_GROUP_BYTES;
+}
 
 static int64_t panel_bytes(const gemm_weights *w) {
     return w->form == GEMM_F32 ? w->k * TILE_COLS * (int64_t)sizeof(float) : w->k / GROUP * group_bytes(w->form);
 }
 
 TILE_INLINE void begin(gemm_form form, group_reader *g, const uint8_t *group) {
-    if (form == GEMM_Q4)
-        q4_begin(g, group);
-    else
-        q8_begin(g, group);
+    if (form == GEMM_Q4) q4_begin(g, group);
+    if (form == GEMM_Q8) q8_begin(g, group);
+    if (form == GEMM_Q4F) q4f_begin(g, group);
+    if (form == GEMM_Q8F) g->q = group;
 }
 
 /* form is a constant wherever these are inlined; k: in order, from 0. */
 TILE_INLINE void word_at(gemm_form form, group_reader *g, int k) {
-    if (form == GEMM_Q4) q4_word(g, k);
+    if (form == GEMM_Q4 || form == GEMM_Q4F) q4_word(g, k);
+    if (form == GEMM_Q8F) q8f_word(g, k);
 }
 
 TILE_INLINE void column_at(gemm_form form, group_reader *g, int k, vec column[TILE_VECS]) {
-    if (form == GEMM_Q4)
-        q4_column(g, k, column);
-    else
-        q8_column(g, k, column);
+    if (form == GEMM_Q4 || form == GEMM_Q4F) q4_column(g, k, column);
+    if (form == GEMM_Q8) q8_column(g, k, column);
+    if (form == GEMM_Q8F) q8f_column(g, k, column);
 }
 
 TILE_INLINE void unpack_groups(gemm_form form, const uint8_t *group, int64_t k_size, float *restrict out) {
@@ -99,12 +104,11 @@ TILE_INLINE void unpack_groups(gemm_form form, const uint8_t *group, int64_t k_s
 }
 
 static void KERNEL(unpack)(gemm_form form, const void *restrict panel, int64_t k, float *restrict out) {
-    if (form == GEMM_Q4)
-        unpack_groups(GEMM_Q4, panel, k, out);
-    else if (form == GEMM_Q8)
-        unpack_groups(GEMM_Q8, panel, k, out);
-    else
-        memcpy(out, panel, (size_t)(k * TILE_COLS) * sizeof *out);
+    if (form == GEMM_Q4) unpack_groups(GEMM_Q4, panel, k, out);
+    if (form == GEMM_Q8) unpack_groups(GEMM_Q8, panel, k, out);
+    if (form == GEMM_Q4F) unpack_groups(GEMM_Q4F, panel, k, out);
+    if (form == GEMM_Q8F) unpack_groups(GEMM_Q8F, panel, k, out);
+    if (form == GEMM_F32) memcpy(out, panel, (size_t)(k * TILE_COLS) * sizeof *out);
 }
 
 /* ---- products ---- */
@@ -122,6 +126,11 @@ static tile_result result_at(const gemm_block *b, int64_t column, int64_t k, int
                          .cols = left < TILE_COLS ? left : TILE_COLS,
                          .add = k > 0,
                          .bias = b->bias && k + k_size == b->w.k ? b->bias + column : NULL};
+}
+
+/* Where k of the panel at a column begins, of a compact form. */
+static const uint8_t *panel_at(const gemm_block *b, int64_t column, int64_t k) {
+    return (const uint8_t *)b->w.panels + column / TILE_COLS * panel_bytes(&b->w) + k / GROUP * group_bytes(b->w.form);
 }
 
 /* Bytes that are needed in a while: panels are too short for the machine to notice that they are read in order. */
@@ -160,7 +169,7 @@ TILE_INLINE void few_steps(gemm_form form, int rows, int panels, const float *x,
 TILE_INLINE void few_product(gemm_form form, int rows, int panels, const gemm_block *b, int64_t column, int64_t k_first,
                              int64_t k_size, float *unpacked) {
     int64_t stride = panel_bytes(&b->w);
-    const uint8_t *w = (const uint8_t *)b->w.panels + column / TILE_COLS * stride + k_first / GROUP * group_bytes(form);
+    const uint8_t *w = panel_at(b, column, k_first);
     few_sums sum;
     for (int r = 0; r < rows; r++)
         for (int p = 0; p < panels; p++)
@@ -206,22 +215,29 @@ static void few_rows(const gemm_block *b) {
         few_rows_of(GEMM_Q8, b);
 }
 
+/* Forms whose numbers stay in the registers on their way to a few rows; others become floats in the first cache before. */
+static bool meets_rows(gemm_form form) { return form == GEMM_Q4 || form == GEMM_Q8; }
+
 /* Small numbers become floats while they meet the first rows, for the others to find them in the first cache. */
 static void tiles_block(const gemm_block *b) {
     float x[BLOCK_ROWS * TILE_STRIDE] __attribute__((aligned(64)));
     float unpacked[TILE_K * TILE_COLS] __attribute__((aligned(64)));
-    int64_t stretch = stretch_of(b->w.k), first = b->w.form == GEMM_F32 ? 0 : FEW_ROWS;
+    int64_t stretch = stretch_of(b->w.k), first = meets_rows(b->w.form) ? FEW_ROWS : 0;
     for (int64_t k = 0; k == 0 || k < b->w.k; k += stretch) {
         int64_t k_size = b->w.k - k < stretch ? b->w.k - k : stretch;
         for (int64_t r = first; r < b->rows; r++)
             memcpy(x + r * TILE_STRIDE, b->x + r * b->ldx + k, (size_t)k_size * sizeof *x);
         for (int64_t j = 0; j < b->w.n; j += TILE_COLS) {
-            const float *w = first ? unpacked : (const float *)b->w.panels + j * b->w.k + k * TILE_COLS;
+            const float *w = unpacked;
             tile_result to = result_at(b, j, k, k_size);
             if (b->w.form == GEMM_Q4)
                 few_product(GEMM_Q4, FEW_ROWS, 1, b, j, k, k_size, unpacked);
             else if (b->w.form == GEMM_Q8)
                 few_product(GEMM_Q8, FEW_ROWS, 1, b, j, k, k_size, unpacked);
+            else if (b->w.form == GEMM_F32)
+                w = (const float *)b->w.panels + j * b->w.k + k * TILE_COLS;
+            else
+                KERNEL(unpack)(b->w.form, panel_at(b, j, k), k_size, unpacked);
             to.y += first * to.ldy;
             tile_strips(b->rows - first, k_size, x + first * TILE_STRIDE, w, TILE_COLS, to);
         }
@@ -231,7 +247,7 @@ static void tiles_block(const gemm_block *b) {
 
 static void KERNEL(block)(const gemm_block *b) {
     gemm_block part = *b;
-    if (b->w.form == GEMM_F32 || b->rows > 2 * FEW_ROWS) {
+    if (!meets_rows(b->w.form) || b->rows > 2 * FEW_ROWS) {
         tiles_block(b);
         return;
     }

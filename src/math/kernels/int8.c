@@ -124,17 +124,33 @@ static float quantise(const float x[GROUP], int8_t q[GROUP]) {
 
 /* ---- packing ---- */
 
+static float float_at(const uint8_t *p) {
+    float x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+static float q8f_value(const uint8_t *group, int k, int r) {
+    const uint8_t *scale = group + 4 * (k / 16 * 2 * TILE_COLS + r);
+    return float_at(scale) * (float)(int8_t)group[(16 + k) * TILE_COLS + r] + float_at(scale + 4 * TILE_COLS);
+}
+
 /* n of k of one row of a panel of another form, as scale u[place(j)] + offset; the rest of the group is 0. */
 static void read_group(gemm_form form, const uint8_t *group, int r, int n, uint8_t u[GROUP], float *scale, float *offset) {
     float x[GROUP] = {0};
     int8_t q[GROUP];
     uint16_t half[2];
-    if (form == GEMM_Q4) {
-        memcpy(half, group + 2 * r, 2);
-        memcpy(half + 1, group + 2 * (TILE_COLS + r), 2);
-        *scale = half_to_f32(half[0]), *offset = half_to_f32(half[1]);
+    if (form == GEMM_Q4 || form == GEMM_Q4F) {
+        const uint8_t *numbers = group + (form == GEMM_Q4 ? 4 : 8) * TILE_COLS + 4 * r;
+        if (form == GEMM_Q4) {
+            memcpy(half, group + 2 * r, 2);
+            memcpy(half + 1, group + 2 * (TILE_COLS + r), 2);
+            *scale = half_to_f32(half[0]), *offset = half_to_f32(half[1]);
+        } else {
+            *scale = float_at(group + 4 * r), *offset = float_at(group + 4 * (TILE_COLS + r));
+        }
         for (int j = 0; j < GROUP / 2; j++) {
-            uint8_t two = group[(4 + j / 4 * 4) * TILE_COLS + 4 * r + j % 4];
+            uint8_t two = numbers[j / 4 * 4 * TILE_COLS + j % 4];
             u[place(2 * j)] = two & 15, u[place(2 * j + 1)] = two >> 4;
         }
         return;
@@ -144,7 +160,8 @@ static void read_group(gemm_form form, const uint8_t *group, int r, int n, uint8
         *scale = half_to_f32(half[0]);
         for (int j = 0; j < GROUP; j++) q[place(j)] = (int8_t)group[(2 + j) * TILE_COLS + r];
     } else {
-        for (int j = 0; j < n; j++) memcpy(x + j, group + (j * TILE_COLS + r) * (int)sizeof *x, sizeof *x);
+        for (int j = 0; j < n; j++)
+            x[j] = form == GEMM_Q8F ? q8f_value(group, j, r) : float_at(group + 4 * (j * TILE_COLS + r));
         *scale = quantise(x, q);
     }
     *offset = -128 * *scale;
@@ -152,7 +169,11 @@ static void read_group(gemm_form form, const uint8_t *group, int r, int n, uint8
 }
 
 static int64_t bytes_of_group(gemm_form form) {
-    return form == GEMM_Q4 ? Q4_GROUP_BYTES : form == GEMM_Q8 ? Q8_GROUP_BYTES : GROUP * TILE_COLS * (int64_t)sizeof(float);
+    return form == GEMM_Q4    ? Q4_GROUP_BYTES
+           : form == GEMM_Q8  ? Q8_GROUP_BYTES
+           : form == GEMM_Q4F ? Q4F_GROUP_BYTES
+           : form == GEMM_Q8F ? Q8F_GROUP_BYTES
+                              : GROUP * TILE_COLS * (int64_t)sizeof(float);
 }
 
 static void KERNEL(pack)(gemm_form form, const void *restrict panel, int64_t k, uint8_t *restrict out) {

@@ -89,6 +89,13 @@ static inline vec vec_from_int8(const uint8_t *p) { FORM_EACH((float)(int8_t)p[l
  * one begins a word. */
 enum { WORD = 8 };
 
+/* Before a loop over the k of a word, so that every k knows its place in it. */
+#if defined(__AVX2__)
+#define WORD_UNROLL _Pragma("GCC unroll 8")
+#else
+#define WORD_UNROLL /* plain C becomes too long to compile */
+#endif
+
 typedef struct group_reader {
     const uint8_t *q;
     vec scale[TILE_VECS], second_scale[TILE_VECS], offset[TILE_VECS];

@@ -93,7 +93,7 @@ TILE_INLINE void unpack_groups(gemm_form form, const uint8_t *group, int64_t k_s
         begin(form, &g, group);
         for (int j = 0; j < GROUP; j += WORD) {
             word_at(form, &g, j);
-#pragma GCC unroll 8
+            WORD_UNROLL
             for (int i = j; i < j + WORD; i++, out += TILE_COLS) {
                 vec column[TILE_VECS];
                 column_at(form, &g, i, column);
@@ -151,7 +151,7 @@ TILE_INLINE void few_steps(gemm_form form, int rows, int panels, const float *x,
                            few_sums *sum, float *unpacked) {
     for (int j = 0; j < GROUP; j += WORD) {
         for (int p = 0; p < panels; p++) word_at(form, g + p, j);
-#pragma GCC unroll 8
+        WORD_UNROLL
         for (int i = j; i < j + WORD; i++)
             for (int p = 0; p < panels; p++) {
                 vec column[TILE_VECS];

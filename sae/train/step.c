@@ -10,6 +10,9 @@
 
 enum { BLOCK_ROWS = DECODE_ROWS, BLOCK_LATENTS = 64, CHUNK_ROWS = 512 };
 
+/* Whole numbers do not pay when more than one score in so many is computed exactly; they are tried again after so many steps. */
+enum { WHOLE_PAYS_BELOW = 16, STEPS_WITHOUT_WHOLE = 32 };
+
 const char *const step_part_names[N_STEP_PARTS] = {"encode", "residual", "invert", "auxk", "latents"};
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -522,6 +525,19 @@ static void order_latents(const learner *l, const uint32_t *dead, int64_t n_dead
     for (int64_t j = 0; j < n_dead; j++) l->order[alive + j] = dead[j];
 }
 
+/* How this step looks for the largest scores, and what that says about the next ones. */
+static preselect begin_looking(learner *l) {
+    preselect how = l->rules.own.preselect;
+    if (how != PRESELECT_AUTO || !l->steps_without_whole) return how;
+    l->steps_without_whole--;
+    return PRESELECT_OFF;
+}
+
+static void end_looking(learner *l, const top_counts *found) {
+    bool pays = found->rescored <= found->rows * l->s->cfg.d_sae / WHOLE_PAYS_BELOW;
+    if (l->batch.preselect == PRESELECT_AUTO && !pays) l->steps_without_whole = STEPS_WITHOUT_WHOLE;
+}
+
 /* Fills what the variant may read before it chooses. */
 static void begin_batch(const ctx *c, learner *l, float *x, const float *y, int64_t n) {
     train_batch *b = &l->batch;
@@ -581,7 +597,9 @@ err_code learner_step(const ctx *c, learner *l, float *x, const float *y, int64_
     begin_batch(c, l, x, y, n);
     order_latents(l, dead, n_dead);
     b->counts = &out->top;
+    b->preselect = begin_looking(l);
     TRY(t->choose(b, e));
+    end_looking(l, &out->top);
     out->l0 = (double)b->f.by_row.indptr[n] / (double)n;
     out->seconds[STEP_ENCODE] = lap(&clock);
 

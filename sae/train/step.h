@@ -61,9 +61,10 @@ enum { VECTOR_B_ENC, VECTOR_B_GATE, VECTOR_R_MAG, VECTOR_THRESHOLD, N_LATENT_VEC
 /* Parameters in training, and scratch. Zero-initialise. */
 typedef struct learner {
     step_rules rules;
-    sae *s;        /* parameters */
-    sae *m, *v;    /* Adam's moments of each of them */
-    int64_t steps; /* done */
+    sae *s;                  /* parameters */
+    sae *m, *v;              /* Adam's moments of each of them */
+    int64_t steps;           /* done */
+    int steps_without_whole; /* that PRESELECT_AUTO still goes without whole numbers; changes no result */
 
     train_batch batch; /* after a step batch.f.by_latent is which latents fired in it */
     auxk_term aux;

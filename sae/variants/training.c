@@ -48,5 +48,5 @@ void train_batch_start(const train_batch *b, int64_t first, int64_t rows, float 
 }
 
 err_code train_batch_encode(const train_batch *b, const sae *part, sparse_acts *out, err *e) {
-    return sae_encode_centred(b->c, part, b->x, b->n, b->rules->preselect, out, b->counts, e);
+    return sae_encode_centred(b->c, part, b->x, b->n, b->preselect, out, b->counts, e);
 }

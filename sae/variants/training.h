@@ -63,7 +63,8 @@ typedef struct train_batch {
     const float *linear; /* [n, d_out] x W_skip^T; NULL without */
     int64_t n;
     double unit;
-    top_counts *counts; /* of the engine */
+    preselect preselect; /* how this batch's largest scores are looked for */
+    top_counts *counts;  /* of the engine */
 
     latent_set f;               /* latents that fire: what is decoded */
     latent_set other;           /* gated: gates that are open; jumprelu: latents within the estimator's window */

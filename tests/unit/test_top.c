@@ -3,8 +3,10 @@
  * edge, ties that go to the wrong latent, rows with more candidates than there is room for. */
 #include "support/test.h"
 
+#include "core/half.h"
 #include "core/mem.h"
 #include "core/rng.h"
+#include "formats/weights.h"
 #include "sae/top.h"
 #include "sae/variants/variants.h"
 
@@ -200,6 +202,52 @@ static void all_scores_equal(void **state) {
     }
 }
 
+/* ---- real rows ---- */
+
+enum { N_REAL = 192 };
+
+/* Rows of a capture, centred, as float32. */
+static float *real_rows(const char *name, int64_t *d) {
+    weights *w;
+    err e = {0};
+    char *path = test_fixture("rows/real.safetensors");
+    assert_ok(weights_open(path, &w, &e), &e);
+    free(path);
+    const tensor_view *t = weights_find(w, name);
+    *d = t->shape[1];
+    float *x = malloc((size_t)(N_REAL * *d) * sizeof *x);
+    for (int64_t i = 0; i < N_REAL * *d; i++) x[i] = half_to_f32(((const uint16_t *)t->data)[i]);
+    for (int64_t j = 0; j < *d; j++) {
+        double mean = 0;
+        for (int64_t r = 0; r < N_REAL; r++) mean += (double)x[r * *d + j] / N_REAL;
+        for (int64_t r = 0; r < N_REAL; r++) x[r * *d + j] -= (float)mean;
+    }
+    weights_close(w);
+    return x;
+}
+
+/* Every row of two real captures, whose largest channels hold nearly all of the variance. Latents are rows of the capture,
+ * near to each other, and random directions. */
+static void real_rows_with_outlier_channels(void **state) {
+    (void)state;
+    static const char *const names[] = {"smollm2.blocks.16.hook_resid_post", "gemma3.blocks.10.hook_resid_post"};
+    EACH_LEVEL(level) for (int method = TOP_FLOAT; method <= TOP_WHOLE; method++) for (int f = 0; f < 2; f++) {
+        int64_t d;
+        float *x = real_rows(names[f], &d);
+        shape h = {d, 1200, 32};
+        sae *s = make_sae(h, 5);
+        for (int64_t i = 0; i < N_REAL; i++) {
+            float norm = sqrtf(sparse_kernels_for(level)->dot(x + i * d, x + i * d, d));
+            for (int64_t j = 0; j < d; j++) s->W_enc[5 * i * d + j] = x[i * d + j] / norm;
+        }
+        top_counts found = check(level, method, s, x, N_REAL);
+        assert_int_equal(found.fallbacks, 0);
+        assert_true(found.rescored < N_REAL * h.n / 2); /* worth having */
+        sae_free(s);
+        free(x);
+    }
+}
+
 /* A row that is not finite has no largest scores, and its neighbours keep theirs. */
 static void rows_that_are_not_finite(void **state) {
     (void)state;
@@ -237,7 +285,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exact_scores_lie_within_the_bounds), cmocka_unit_test(they_are_those_of_all_scores),
         cmocka_unit_test(many_scores_nearly_equal),           cmocka_unit_test(all_scores_equal),
-        cmocka_unit_test(rows_that_are_not_finite),
+        cmocka_unit_test(real_rows_with_outlier_channels),    cmocka_unit_test(rows_that_are_not_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,14 @@ const quant_type quant_types[] = {
 };
 const int n_quant_types = sizeof quant_types / sizeof *quant_types;
 
+quant_whole_reader *quant_whole_of(const quant_type *t) {
+#define X(type)                                                                                                              \
+    if (!strcmp(t->name, #type)) return quant_whole_##type;
+    QUANT_WHOLE_LIST(X)
+#undef X
+    return NULL;
+}
+
 const quant_type *quant_by_id(uint32_t ggml_id) {
     for (int i = 0; i < n_quant_types; i++)
         if (quant_types[i].ggml_id == ggml_id && ggml_id != QUANT_NO_ID) return &quant_types[i];
@@ -109,25 +117,27 @@ static inline void Q4_1(const uint8_t *restrict b, float *restrict out) {
 }
 BLOCK_TYPE(Q4_1)
 
-static inline void Q5_0(const uint8_t *restrict b, float *restrict out) {
-    float d = half_at(b);
+static inline void Q5_0_read(const uint8_t *restrict b, quant_whole *restrict w) {
     uint32_t high = u32_at(b + 2);
+    w->scale[0] = w->scale[1] = half_at(b);
+    w->offset[0] = w->offset[1] = -0.0f;
     for (int j = 0; j < 16; j++) {
-        out[j] = d * (float)((int)((b[6 + j] & 15) | (high >> j & 1) << 4) - 16);
-        out[j + 16] = d * (float)((int)(b[6 + j] >> 4 | (high >> (j + 16) & 1) << 4) - 16);
+        w->q[j] = (int8_t)((int)((b[6 + j] & 15) | (high >> j & 1) << 4) - 16);
+        w->q[j + 16] = (int8_t)((int)(b[6 + j] >> 4 | (high >> (j + 16) & 1) << 4) - 16);
     }
 }
-BLOCK_TYPE(Q5_0)
+WHOLE_TYPE(Q5_0)
 
-static inline void Q5_1(const uint8_t *restrict b, float *restrict out) {
-    float d = half_at(b), m = half_at(b + 2);
+static inline void Q5_1_read(const uint8_t *restrict b, quant_whole *restrict w) {
     uint32_t high = u32_at(b + 4);
+    w->scale[0] = w->scale[1] = half_at(b);
+    w->offset[0] = w->offset[1] = half_at(b + 2);
     for (int j = 0; j < 16; j++) {
-        out[j] = d * (float)(int)((b[8 + j] & 15) | (high >> j & 1) << 4) + m;
-        out[j + 16] = d * (float)(int)(b[8 + j] >> 4 | (high >> (j + 16) & 1) << 4) + m;
+        w->q[j] = (int8_t)((b[8 + j] & 15) | (high >> j & 1) << 4);
+        w->q[j + 16] = (int8_t)(b[8 + j] >> 4 | (high >> (j + 16) & 1) << 4);
     }
 }
-BLOCK_TYPE(Q5_1)
+WHOLE_TYPE(Q5_1)
 
 static inline void Q8_0(const uint8_t *restrict b, float *restrict out) {
     float d = half_at(b);

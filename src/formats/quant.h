@@ -23,7 +23,7 @@ typedef struct quant_type {
     void (*dequantize)(const void *blocks, int64_t n /* multiple of block_size */, float *out /* [n], no overlap */);
 } quant_type;
 
-/* A block of 256 values as whole numbers: value 16 g + j is scale[g] q[16 g + j] + offset[g], where scale q has no more digits
+/* A block, of 256 values at most, as whole numbers: value 16 g + j is scale[g] q[16 g + j] + offset[g], where scale q has no more digits
  * than a float. */
 typedef struct quant_whole {
     float scale[16], offset[16];
@@ -31,7 +31,7 @@ typedef struct quant_whole {
 } quant_whole;
 
 typedef void quant_whole_reader(const void *block, quant_whole *out);
-quant_whole_reader *quant_whole_of(const quant_type *t); /* Q2_K to Q6_K; NULL for others */
+quant_whole_reader *quant_whole_of(const quant_type *t); /* Q5_0, Q5_1, Q2_K to Q6_K; NULL for others */
 
 extern const quant_type quant_types[];
 extern const int n_quant_types;

@@ -3,6 +3,7 @@
 #define FORMATS_QUANT_INTERNAL_H
 
 #include "core/half.h"
+#include "formats/quant.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -64,6 +65,23 @@ QUANT_LIST(X)
         const uint8_t *b = blocks;                                                                                           \
         for (int64_t i = 0; i < n; i += name##_VALUES, b += name##_BYTES) name(b, out + i);                                  \
     }
+
+/* The functions of a type, from name_read(block, w), which reads a block as whole numbers. A type without offsets adds -0, which
+ * changes no bit. */
+#define WHOLE_TYPE(name)                                                                                                     \
+    void quant_whole_##name(const void *block, quant_whole *w) { name##_read(block, w); }                                    \
+    static inline void name(const uint8_t *restrict b, float *restrict out) {                                                \
+        quant_whole w;                                                                                                       \
+        name##_read(b, &w);                                                                                                  \
+        for (int g = 0; g < name##_VALUES / 16; g++)                                                                         \
+            for (int j = 16 * g; j < 16 * g + 16; j++) out[j] = w.scale[g] * (float)w.q[j] + w.offset[g];                    \
+    }                                                                                                                        \
+    BLOCK_TYPE(name)
+
+#define QUANT_WHOLE_LIST(X) X(Q5_0) X(Q5_1) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K)
+#define X(name)             void quant_whole_##name(const void *block, quant_whole *w);
+QUANT_WHOLE_LIST(X)
+#undef X
 
 static inline uint16_t u16_at(const uint8_t *p) {
     uint16_t u;

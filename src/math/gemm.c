@@ -64,8 +64,8 @@ static const size_t group_row_bytes[] = {[GEMM_F32] = GROUP * sizeof(float),
 static const struct {
     const char *type;
     gemm_form form;
-} forms[] = {{"Q4_0", GEMM_Q4},  {"Q4_1", GEMM_Q4},  {"Q8_0", GEMM_Q8},  {"Q2_K", GEMM_Q8F},
-             {"Q3_K", GEMM_Q8F}, {"Q4_K", GEMM_Q4F}, {"Q5_K", GEMM_Q8F}, {"Q6_K", GEMM_Q8F}};
+} forms[] = {{"Q4_0", GEMM_Q4},  {"Q4_1", GEMM_Q4},  {"Q8_0", GEMM_Q8},  {"Q5_0", GEMM_Q8F}, {"Q5_1", GEMM_Q8F},
+             {"Q2_K", GEMM_Q8F}, {"Q3_K", GEMM_Q8F}, {"Q4_K", GEMM_Q4F}, {"Q5_K", GEMM_Q8F}, {"Q6_K", GEMM_Q8F}};
 
 gemm_form gemm_form_of(const char *type, int64_t k) {
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)

@@ -7,7 +7,7 @@
  *   GEMM_Q4    per 32 of k: half scale [panel], half offset [panel], 4-bit q;  w = scale q + offset   (from Q4_0, Q4_1)
  *   GEMM_Q8    per 32 of k: half scale [panel], signed 8-bit q;                w = scale q            (from Q8_0)
  *   GEMM_Q4F   per 32 of k: float scale [panel], float offset [panel], 4-bit q;  w = scale q + offset  (from Q4_K)
- *   GEMM_Q8F   the same per 16 of k, with signed 8-bit q                                               (from other K types)
+ *   GEMM_Q8F   the same per 16 of k, with signed 8-bit q                                               (from Q5_0, Q5_1, other K)
  *   GEMM_INT8  per 32 of k: float scale [panel], float offset [panel], 8-bit u; w = scale u + offset   (made of any other form)
  *   GEMM_INT4  panels of GEMM_Q4, multiplied as those of GEMM_INT8
  *   GEMM_BF16  bfloat16 [ceil(k / 32) 16, panel, 2]                                                   (made of floats)

@@ -50,17 +50,17 @@ static void read_panel_floats(cpu_level level, const linear *l, int64_t p, float
 
 /* Panel p of blocks that are read as whole numbers. */
 static void pack_panel_whole(cpu_level level, const linear *l, int64_t p, quant_whole_reader *read, void *panel) {
-    enum { BLOCK = sizeof((quant_whole *)0)->q };
-    int64_t size = gemm_panel(level), n = l->w.n - p * size < size ? l->w.n - p * size : size, k = l->w.k;
+    int64_t size = gemm_panel(level), n = l->w.n - p * size < size ? l->w.n - p * size : size, k = l->w.k,
+            block = l->rows->type->block_size;
     gemm_form form = gemm_form_of(l->rows->type->name, k);
     size_t bytes = 0;
     gemm_panel_size(level, form, k, &bytes); /* part of a size that did not overflow */
     memset(panel, 0, bytes);
     for (int64_t r = 0; r < n; r++)
-        for (int64_t j = 0; j < k; j += BLOCK) {
+        for (int64_t j = 0; j < k; j += block) {
             quant_whole w;
             read(bytes_at(l->rows, row_in_file(&l->order, p * size + r) * k + j), &w);
-            gemm_pack_whole(level, form, r, j, BLOCK, w.scale, w.offset, w.q, panel);
+            gemm_pack_whole(level, form, r, j, block, w.scale, w.offset, w.q, panel);
         }
 }
 

@@ -1,13 +1,14 @@
 #include "support/large_model.h"
 
 #include "core/half.h"
+#include "formats/quant.h"
 
 #include <math.h>
 #include <string.h>
 #include <sys/resource.h>
 
-enum { TYPE_F32 = 0, TYPE_Q4_0 = 2, META_UINT32 = 4, META_INT32 = 5, META_FLOAT32 = 6, META_TEXT = 8, META_LIST = 9 };
-enum { TOKENS = 3 + 256, ALIGNMENT = 32, BLOCK = 32, BLOCK_BYTES = 18, NAME = 64 };
+enum { TYPE_F32 = 0, META_UINT32 = 4, META_INT32 = 5, META_FLOAT32 = 6, META_TEXT = 8, META_LIST = 9 };
+enum { TOKENS = 3 + 256, ALIGNMENT = 32, NAME = 64 };
 
 /* ---- the header ---- */
 
@@ -80,9 +81,13 @@ enum { N_METADATA = 8 + 6 };
 typedef struct matrix {
     char name[NAME];
     int64_t n, k; /* n 0: a norm of k values */
+    const quant_type *type;
 } matrix;
 
-static uint64_t bytes_of(const matrix *m) { return (uint64_t)(m->n ? m->n * (m->k / BLOCK) * BLOCK_BYTES : m->k * 4); }
+static int64_t blocks_of(const matrix *m) { return m->n * m->k / m->type->block_size; }
+static uint64_t bytes_of(const matrix *m) {
+    return m->n ? (uint64_t)blocks_of(m) * m->type->block_bytes : (uint64_t)m->k * 4;
+}
 
 enum { PER_LAYER = 9 };
 
@@ -95,7 +100,7 @@ static matrix tensor_at(const model_shape *s, int64_t i) {
          {"attn_v", s->d_model, s->d_model}, {"attn_output", s->d_model, s->d_model}, {"ffn_norm", 0, s->d_model},
          {"ffn_gate", s->d_ff, s->d_model},  {"ffn_up", s->d_ff, s->d_model},         {"ffn_down", s->d_model, s->d_ff}},
       ends[] = {{"token_embd", s->n_vocab, s->d_model}, {"output", s->n_vocab, s->d_model}, {"output_norm", 0, s->d_model}};
-    matrix m = {0};
+    matrix m = {.type = quant_by_name(s->type ? s->type : "Q4_0")};
     bool in_layer = i < s->n_layers * PER_LAYER;
     int64_t at = in_layer ? i % PER_LAYER : i - s->n_layers * PER_LAYER;
     m.n = in_layer ? of_layer[at].n : ends[at].n;
@@ -112,22 +117,34 @@ static void put_info(FILE *f, const matrix *m, uint64_t offset) {
     put(f, m->n ? 2 : 1, 4);
     put(f, (uint64_t)m->k, 8);
     if (m->n) put(f, (uint64_t)m->n, 8);
-    put(f, m->n ? TYPE_Q4_0 : TYPE_F32, 4);
+    put(f, m->n ? m->type->ggml_id : TYPE_F32, 4);
     put(f, offset, 8);
 }
 
-/* Blocks of random q; their mean square is 21.5, so rows of k keep the size of what they multiply. */
+/* Where a type's halves stand: the scale, and behind it what goes with the offset. The 6-bit scales of the K types are random. */
+static const struct {
+    const char *type;
+    size_t at;
+    int n;
+    float scale;
+} halves[] = {{"Q4_0", 0, 1, 1},     {"Q4_1", 0, 2, 1},       {"Q5_0", 0, 1, 0.5f},   {"Q5_1", 0, 2, 0.5f},
+              {"Q8_0", 0, 1, 0.1f},  {"Q2_K", 80, 2, 0.1f},   {"Q3_K", 108, 1, 0.1f}, {"Q4_K", 0, 2, 0.02f},
+              {"Q5_K", 0, 2, 0.01f}, {"Q6_K", 208, 1, 0.005f}};
+
+/* Blocks of random q. Those of Q4_0 have a mean square of 21.5, so rows of k keep the size of what they multiply. */
 static void put_matrix(FILE *f, const matrix *m) {
-    uint8_t block[64 * BLOCK_BYTES];
-    const uint16_t scale = half_from_f32((float)(1 / sqrt(21.5 * (double)m->k)));
+    uint8_t block[256];
+    int t = 0;
+    while (strcmp(halves[t].type, m->type->name) != 0) t++;
+    const uint16_t scale = half_from_f32((float)(halves[t].scale / sqrt(21.5 * (double)m->k)));
     uint64_t state = (uint64_t)m->n * 31 + (uint64_t)m->name[4] + 1;
-    for (int64_t left = m->n * (m->k / BLOCK); left > 0; left -= 64) {
-        for (size_t i = 0; i < sizeof block; i++) {
+    for (int64_t left = blocks_of(m); left > 0; left--) {
+        for (size_t i = 0; i < m->type->block_bytes; i++) {
             state = state * 6364136223846793005u + 1442695040888963407u;
             block[i] = (uint8_t)(state >> 56);
         }
-        for (size_t i = 0; i < sizeof block; i += BLOCK_BYTES) memcpy(block + i, &scale, 2);
-        fwrite(block, BLOCK_BYTES, (size_t)(left < 64 ? left : 64), f);
+        for (int i = 0; i < halves[t].n; i++) memcpy(block + halves[t].at + 2 * (size_t)i, &scale, 2);
+        fwrite(block, m->type->block_bytes, 1, f);
     }
 }
 

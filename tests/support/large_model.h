@@ -1,4 +1,4 @@
-/* large_model.h — a GGUF file with a LLaMA of any shape: random weights in Q4_0, a tokenizer of single bytes. */
+/* large_model.h — a GGUF file with a LLaMA of any shape: random weights in blocks, a tokenizer of single bytes. */
 #ifndef TESTS_SUPPORT_LARGE_MODEL_H
 #define TESTS_SUPPORT_LARGE_MODEL_H
 
@@ -7,7 +7,8 @@
 #include <stdio.h>
 
 typedef struct model_shape {
-    int64_t n_layers, d_model, n_heads, d_ff, n_vocab, n_ctx; /* d_model and d_ff multiples of 32 */
+    int64_t n_layers, d_model, n_heads, d_ff, n_vocab, n_ctx; /* d_model and d_ff multiples of a block */
+    const char *type;                                         /* Q4_0 when NULL; Q4_1, Q5_0, Q5_1, Q8_0, Q2_K .. Q6_K */
 } model_shape;
 
 /* False when the file cannot be written. */

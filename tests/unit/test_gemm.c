@@ -114,8 +114,8 @@ static uint8_t *random_blocks(const quant_type *t, int64_t n, int64_t k) {
     uint8_t *blocks = malloc(size);
     rng r = rng_stream(4, RNG_SYNTHETIC, 1);
     for (size_t i = 0; i < size; i++) blocks[i] = (uint8_t)rng_u64(&r);
-    bool offsets =
-        !strcmp(t->name, "Q4_1") || !strcmp(t->name, "Q2_K") || !strcmp(t->name, "Q4_K") || !strcmp(t->name, "Q5_K");
+    bool offsets = !strcmp(t->name, "Q4_1") || !strcmp(t->name, "Q5_1") || !strcmp(t->name, "Q2_K") ||
+                   !strcmp(t->name, "Q4_K") || !strcmp(t->name, "Q5_K");
     size_t at = !strcmp(t->name, "Q2_K") ? 80 : !strcmp(t->name, "Q3_K") ? 108 : !strcmp(t->name, "Q6_K") ? 208 : 0;
     for (size_t b = 0; b < size; b += t->block_bytes) {
         uint16_t half[2] = {half_from_f32((float)rng_normal(&r) / 16), half_from_f32((float)rng_normal(&r))};
@@ -127,10 +127,10 @@ static uint8_t *random_blocks(const quant_type *t, int64_t n, int64_t k) {
 static void pack_whole(cpu_level level, gemm_form form, const quant_type *t, const void *const *rows, int64_t n_rows,
                        int64_t k, void *panel) {
     for (int64_t i = 0; i < n_rows; i++)
-        for (int64_t b = 0; b < k / 256; b++) {
+        for (int64_t b = 0; b < k / t->block_size; b++) {
             quant_whole w;
             quant_whole_of(t)((const char *)rows[i] + (size_t)b * t->block_bytes, &w);
-            gemm_pack_whole(level, form, i, b * 256, 256, w.scale, w.offset, w.q, panel);
+            gemm_pack_whole(level, form, i, b * t->block_size, t->block_size, w.scale, w.offset, w.q, panel);
         }
 }
 
@@ -182,7 +182,7 @@ static void check_form(cpu_level level, const quant_type *t, int64_t n, int64_t 
 /* Small numbers give the bits that their dequantised values give. */
 static void forms_are_exact(void **state) {
     (void)state;
-    static const char *const types[] = {"Q4_0", "Q4_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"};
+    static const char *const types[] = {"Q4_0", "Q4_1", "Q8_0", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"};
     for (cpu_level level = CPU_PORTABLE; level <= cpu_best(); level++)
         for (int t = 0; t < COUNT(types); t++)
             for (int i = 0; i < COUNT(ns); i++) {

@@ -6,7 +6,7 @@ capture() {
     sae capture $model --layer 1 --corpus corpus.jsonl --out rows.h5 --quiet "$@"
     echo "exit $?"
 }
-capture --precision bf16 | grep float32
+capture --precision bf16 | grep float32 | sed 's/0\.[0-9]*/N/g'
 rm rows.h5
 capture --precision int8 | sed -e 's/[0-9.]* s, [0-9]* tokens/N s, N tokens/' -e 's/\(norm\|rms\) [0-9.]*/\1 N/g'
 sae inspect rows.h5 --json | grep -E 'precision|deviation' | sed 's/0\.[0-9]*/N/'

@@ -24,7 +24,7 @@ static float *pass(const ctx *c, model *m, int64_t n) {
 static void check_type(const char *type, cpu_level level) {
     static const int64_t rows[] = {1, 5, TOKENS};
     const model_shape shape = {
-        .n_layers = 2, .d_model = D, .n_heads = 4, .d_ff = 512, .n_vocab = VOCAB, .n_ctx = 256, .type = type};
+        .n_layers = 1, .d_model = D, .n_heads = 4, .d_ff = 256, .n_vocab = VOCAB, .n_ctx = 256, .type = type};
     char *dir = test_make_dir(), *path, *floats;
     model *small, *large;
     export_result result;

@@ -1,4 +1,4 @@
-/* target.h — the weight of a penalty, moved step by step so that L0 comes to where it is wanted.
+/* target.h — the weight of a penalty, moved step by step so that L0 comes to where it is wanted; at the end, thresholds.
  *
  *   error = log(L0 / goal), kept within ERROR_MAX      log weight += gain lr / lr_peak error
  *   used: weight exp(error), or where the penalty counts latents weight (1 + PULL error)
@@ -13,8 +13,7 @@
 #ifndef SAE_TRAIN_TARGET_H
 #define SAE_TRAIN_TARGET_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "sae/sae.h"
 
 /* What a checkpoint keeps. */
 typedef struct target_state {
@@ -36,5 +35,11 @@ double target_weight(const l0_target *t, const target_state *s);
 
 /* After step number `step`, counted from 0, on whose batch l0 latents a row fired; lr_share: of its peak. */
 void target_update(const l0_target *t, target_state *s, int64_t step, double l0, double lr_share);
+
+/* After the last step: multiplies all thresholds by one factor, such that `wanted` latents a row fire on rows x [n, d_in],
+ * normalised. More latents fire on texts that were not trained on, a running mean of thresholds is behind the weights, and a
+ * penalty may not have come to its goal in a short run; latents keep their thresholds relative to each other. Where fewer could
+ * fire at all, thresholds end near 0. ERR_NOMEM. */
+err_code target_settle(const ctx *c, sae *s, const float *x, int64_t n, double wanted, err *e);
 
 #endif

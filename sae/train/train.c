@@ -12,6 +12,8 @@
 #include <string.h>
 
 static const double CHECKPOINT_SECONDS = 120; /* a killed run loses at most this; writing takes about a second of it */
+enum { SETTLE_BLOCK = 256 };                  /* rows next to each other, of one or two documents */
+static const double L0_WITHIN = 0.05;         /* a run that ends farther from its L0 says so */
 
 /* One autoencoder. Killed between two checkpoints of a loop, runs may be at different rows: those ahead wait. */
 typedef struct run {
@@ -88,10 +90,11 @@ static void normalize_rows(const loop *l, const run *r, int64_t n) {
 
 /* ---- measuring ---- */
 
-/* Rows to measure on: held out; where none are, the first of the stream, which training saw. */
-static err_code read_for_measuring(const loop *l, const ctx *c, int64_t first, int64_t n, err *e) {
-    return l->rows->n_held_out ? source_read_held_out_pairs(l->rows, c, first, n, l->x, l->y, e)
-                               : source_read_pairs(l->rows, c, first, n, l->x, l->y, e);
+/* Rows to measure on, to row `to` of x and y: held out; where none are, the first of the stream, which training saw. */
+static err_code read_for_measuring(const loop *l, const ctx *c, int64_t first, int64_t n, int64_t to, err *e) {
+    float *x = l->x + to * l->rows->d_in, *y = l->y ? l->y + to * l->rows->d_out : NULL;
+    return l->rows->n_held_out ? source_read_held_out_pairs(l->rows, c, first, n, x, y, e)
+                               : source_read_pairs(l->rows, c, first, n, x, y, e);
 }
 
 static err_code measure_rows(loop *l, const ctx *c, run *r, int64_t n, err *e) {
@@ -110,7 +113,7 @@ static err_code measure(loop *l, const ctx *c, int64_t n, err *e) {
     FOR_EACH_RUN(r, l) if (r->takes_part) fvu_reset(&r->sums);
     for (int64_t first = 0; first < n; first += batch) {
         int64_t count = min64(batch, n - first);
-        err_code rc = read_for_measuring(l, c, first, count, e);
+        err_code rc = read_for_measuring(l, c, first, count, 0, e);
         FOR_EACH_RUN(r, l) if (!rc && r->takes_part) rc = measure_rows(l, c, r, count, e);
         if (rc) return rc;
     }
@@ -336,6 +339,40 @@ done:
     return rc;
 }
 
+/* ---- L0 at the end ---- */
+
+/* Latents a row, whether a penalty or a number of them leads there; 0: nothing says so. */
+static double wanted_l0(const run *r) {
+    return r->plan.l0.wanted > 0 ? r->plan.l0.wanted : (double)r->state.learner.rules.own.k;
+}
+
+/* Thresholds of the runs that take part, by rows from all over those that are measured. */
+static err_code settle(loop *l, err *e) {
+    ctx patient = *l->c;
+    patient.cancel = NULL;
+    int64_t of = l->rows->n_held_out ? l->rows->n_held_out : common(l)->log_rows, n = min64(common(l)->batch, of), block;
+    for (int64_t at = 0; at < n; at += block) {
+        block = min64(SETTLE_BLOCK, n - at);
+        err_code rc = read_for_measuring(l, &patient, at * (of - block) / max64(n - block, 1), block, at, e);
+        if (rc) return rc;
+    }
+    FOR_EACH_RUN(r, l) {
+        sae *s = r->state.learner.s;
+        if (!r->takes_part || !s->threshold || wanted_l0(r) == 0) continue;
+        normalize_rows(l, r, n);
+        err_code rc = target_settle(&patient, s, l->own_x, n, wanted_l0(r), e);
+        if (rc) return rc;
+    }
+    return ERR_OK;
+}
+
+static void warn_of_l0(const loop *l, const run *r) {
+    double l0 = r->result->l0, wanted = wanted_l0(r);
+    if (wanted > 0 && fabs(l0 / wanted - 1) > L0_WITHIN)
+        ctx_log(l->c, LOG_WARNING, "%s: L0 is %.3g, wanted was %.3g: %lld steps are few for it, train on more rows",
+                r->o->out, l0, wanted, (long long)r->plan.steps);
+}
+
 /* ---- the loop ---- */
 
 static err_code step_run(const loop *l, run *r, double lr, err *e) {
@@ -350,7 +387,7 @@ static err_code step_run(const loop *l, run *r, double lr, err *e) {
     r->looked = found.top;
     dead_count(&t->dead, &t->learner.batch.f.by_latent, r->plan.batch);
     if (r->plan.l0.wanted > 0) target_update(&r->plan.l0, &t->penalty, t->learner.steps - 1, found.l0, lr / r->plan.lr.peak);
-    return ERR_OK;
+    return rc;
 }
 
 /* A batch for all that are at these rows. */
@@ -370,6 +407,7 @@ static err_code train(loop *l, err *e) {
         if (ctx_check_cancel(l->c, NULL)) return stop(l, e);
         err_code rc = step(l, at, number, e);
         if (rc == ERR_CANCELLED) return stop(l, e); /* while rows were read: nothing has changed */
+        if (!rc && done == p->steps) rc = settle(l, e);
         if (!rc && (done % p->log_steps == 0 || done == p->steps)) rc = log_lines(l, number, e);
         if (!rc && done < p->steps && checkpoint_is_due(l)) rc = checkpoint(l, e);
         if (rc) return rc;
@@ -393,6 +431,7 @@ static err_code finish(loop *l, err *e) {
         dead_find(&r->state.dead);
         *r->result = result_of(l, r);
         r->result->rows_per_second = rate;
+        warn_of_l0(l, r);
         TRY(record_finish(&r->record, r->result, e));
         TRY(checkpoint_remove(r->o->out, e));
     }

@@ -25,7 +25,7 @@ train --model $model --layer 1 --corpus corpus.jsonl --out live --sweep "k=4,8" 
 train --model $model --layer 1 --corpus corpus.jsonl --out alone --k 4 --width 48 >/dev/null
 cmp live/k4/sae_weights.safetensors alone/sae_weights.safetensors
 cut -d, -f5 live/sweep.csv | grep -c '^-*[0-9.e-]*[0-9]$'
-train a.h5 --out kinds --sweep "variant=standard,jumprelu l0=4" --width 48 >/dev/null
+train a.h5 --out kinds --sweep "variant=standard,jumprelu l0=4" --width 48 >/dev/null 2>&1
 ls kinds | grep -v png
 wrong() {
     train a.h5 --out none "$@"

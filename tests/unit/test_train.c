@@ -12,6 +12,7 @@
 #include "sae/sae.h"
 #include "sae/train/schedule.h"
 #include "sae/train/state.h"
+#include "sae/train/target.h"
 #include "sae/train/train.h"
 #include "sae/variants/training.h"
 
@@ -566,6 +567,30 @@ static void counts_dead_latents(void **state) {
     dead_release(&d);
 }
 
+/* Latents 0 and 1 see the two channels; their thresholds are 1 and 2. */
+static void check_settled(double wanted, float factor) {
+    const float x[] = {1.5f, 5, 3, 1, 0.5f, 0, 0.8f, 0}; /* in multiples of the thresholds: 1.5 3 0.5 0.8, 2.5 0.5 0 0 */
+    const sae_config cfg = {.variant = &sae_jumprelu, .d_in = 2, .d_sae = 2};
+    ctx c = test_ctx(1);
+    sae *s;
+    err e;
+    assert_ok(sae_new(&cfg, &s, &e), &e);
+    s->W_enc[0] = s->W_enc[3] = 1;
+    s->threshold[0] = 1, s->threshold[1] = 2;
+    assert_ok(target_settle(&c, s, x, 4, wanted, &e), &e);
+    assert_float_equal(s->threshold[0], factor, 1e-6);
+    assert_float_equal(s->threshold[1], 2 * factor, 1e-6);
+    sae_free(s);
+}
+
+static void thresholds_let_as_many_through_as_wanted(void **state) {
+    (void)state;
+    check_settled(0.5, 2);     /* two of 3 2.5 | 1.5 */
+    check_settled(0.75, 1);    /* three fire as it is */
+    check_settled(1, 0.5);     /* a fourth, 0.8, from half the thresholds on, at which the two of 0.5 do not fire */
+    check_settled(1.25, 0.5f); /* the first four and one of two equals: either both or none */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         /* these fork, which must come before any thread exists */
@@ -580,6 +605,7 @@ int main(void) {
         cmocka_unit_test(damaged_checkpoints_are_refused),
         cmocka_unit_test(out_of_memory),
         cmocka_unit_test(a_few_long_rows_change_nothing),
+        cmocka_unit_test(thresholds_let_as_many_through_as_wanted),
         cmocka_unit_test(schedules),
         cmocka_unit_test(counts_dead_latents),
     };

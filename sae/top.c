@@ -81,7 +81,7 @@ static err_code pack(top *t, const ctx *c, const float *s, err *e) {
 }
 
 err_code top_init(top *t, const ctx *c, const sae *s, top_method method, const float *x, int64_t n, err *e) {
-    const preselect_kernels *p = preselect_kernels_for(c->cpu, s->cfg.d_in);
+    const preselect_kernels *p = preselect_kernels_for(c->cpu);
     float *scale = NULL;
     err_code rc;
     *t = (top){.c = c, .s = s, .k = sparse_kernels_for(c->cpu), .p = p, .latents = {.n = s->cfg.d_sae, .d = s->cfg.d_in}};
@@ -255,6 +255,30 @@ static void improve(const row *a, top_counts *sum) {
     settle(a, n, sum);
 }
 
+/* How far a score of a product in float32 can lie below its upper bound or above its lower one, at most. */
+static float most_wrong(const top *t, const preselect_row *x) {
+    return 1.001f * (x->error * t->most_wrong[0] + t->most_wrong[1]);
+}
+
+/* Where one narrow bound holds for all latents, no exact score is needed: k of them reach the k-th largest upper bound less the
+ * bound's width. */
+static void raise_floor(const row *a) {
+    const top_space *w = a->w;
+    preselect_picks *p = a->p;
+    int64_t k = a->t->s->cfg.k, kept = 0;
+    if (p->n <= k) return;
+    memcpy(w->chosen, p->values, (size_t)p->n * sizeof *w->chosen);
+    memcpy(w->places, p->indices, (size_t)p->n * sizeof *w->places);
+    float kth = a->t->k->keep_largest(w->chosen, w->places, p->n, k), width = 2.0001f * most_wrong(a->t, &w->rows[a->r]);
+    p->floor = fmaxf(p->floor, nextafterf(kth - width, -INFINITY));
+    for (int64_t i = 0; i < p->n; i++) {
+        p->values[kept] = p->values[i];
+        p->indices[kept] = p->indices[i];
+        kept += p->values[i] >= p->floor;
+    }
+    p->n = kept;
+}
+
 /* Settles all. */
 static void drain(const row *a, top_counts *sum) {
     while (a->p->n) {
@@ -267,7 +291,10 @@ static void drain(const row *a, top_counts *sum) {
 /* After a tile: keeps the list short. */
 static void look(const row *a, top_counts *sum) {
     if (a->p->n < a->w->look_at[a->r]) return;
-    improve(a, sum);
+    if (a->t->method == TOP_FLOAT)
+        raise_floor(a);
+    else
+        improve(a, sum);
     if (a->p->n > a->t->limit) {
         drain(a, sum);
         sum->fallbacks += !a->w->overflowed[a->r];
@@ -277,6 +304,7 @@ static void look(const row *a, top_counts *sum) {
 }
 
 static void finish(const row *a, top_counts *sum) {
+    if (a->t->method == TOP_FLOAT) raise_floor(a);
     improve(a, sum);
     drain(a, sum);
 }
@@ -299,7 +327,7 @@ static void scan_floats(const top *t, top_space *w, const float *x, int64_t rows
         blas_gemm_nt_serial(t->c, rows, n, d, x, d, s->W_enc + first * d, d, 0, w->scores, TILE);
     for (int64_t r = 0; r < rows; r++) {
         preselect_picks *p = &w->picks[r];
-        float most = 1.001f * (w->rows[r].error * t->most_wrong[0] + t->most_wrong[1]);
+        float most = most_wrong(t, &w->rows[r]);
         float *values = p->values + p->n;
         uint32_t *indices = p->indices + p->n;
         int64_t found =

@@ -10,13 +10,10 @@
 
 /* ---- whole numbers ---- */
 
-/* WHOLE_BITS: of a level that has kernels of both (kernels.cmake). */
-#if !defined(WHOLE_BITS)
 #if defined(__AVX512VNNI__) || !defined(__AVX2__)
 #define WHOLE_BITS 8
 #else
 #define WHOLE_BITS 16
-#endif
 #endif
 
 #if WHOLE_BITS == 8
@@ -40,8 +37,6 @@ static inline ints ints_set(int32_t x) { return _mm512_set1_epi32(x); }
 static inline vec ints_less(ints a, ints b) { return _mm512_cvtepi32_ps(_mm512_sub_epi32(a, b)); } /* a - b */
 #if WHOLE_BITS == 8
 static inline ints ints_add_products(ints sum, ints x, ints w) { return _mm512_dpbusd_epi32(sum, x, w); }
-#elif defined(__AVX512VNNI__)
-static inline ints ints_add_products(ints sum, ints x, ints w) { return _mm512_dpwssd_epi32(sum, x, w); }
 #else
 static inline ints ints_add_products(ints sum, ints x, ints w) { return _mm512_add_epi32(sum, _mm512_madd_epi16(x, w)); }
 #endif
